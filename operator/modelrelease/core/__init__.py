@@ -1,1 +1,1 @@
-"""What should happen, as pure functions of values: no I/O, no clock, no randomness; imports only `api`."""
+"""The product: pure functions from what is wanted, known and seen to what should be. No I/O, no clock, no randomness."""

@@ -1,0 +1,112 @@
+"""Building blocks of the resource models: the base classes, durations, times and small field types.
+
+Every model is frozen; a change is a copy. Field names are snake_case here and camelCase on the wire. What a field may
+hold is said once, here or on the field, and reaches the CRD from there (`api.crd`).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+GROUP = "modelrelease.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+DURATION_PATTERN = r"^([0-9]+(ms|s|m|h|d))+$"
+_DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h|d)")
+_UNIT = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+DNS_LABEL_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
+class SpecModel(BaseModel):
+    """What a person writes: an unknown field is an error."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+
+class StatusModel(BaseModel):
+    """What the operator writes: a field of a newer operator is ignored, so that a downgrade can read it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `1h30m`, `500ms`, `2d` as a timedelta. Raises ValueError on anything else."""
+    if not re.match(DURATION_PATTERN, text):
+        raise ValueError(f"not a duration: {text!r} (write for example 30s, 10m, 1h30m, 500ms)")
+    return sum(
+        (timedelta(**{_UNIT[unit]: int(number)}) for number, unit in _DURATION_PART.findall(text)), start=timedelta()
+    )
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write a duration as people read it, at most two units: `38m`, `1h30m`, `8s`, `500ms`."""
+    total_ms = round(duration.total_seconds() * 1000)
+    if total_ms < 1000:
+        return f"{total_ms}ms"
+    seconds, out = total_ms // 1000, []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size:
+            out.append(f"{seconds // size}{unit}")
+            seconds %= size
+    return "".join(out[:2])
+
+
+def _check_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+def _check_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def format_time(value: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, as it stands in status."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+
+
+Duration = Annotated[
+    str,
+    AfterValidator(_check_duration),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": 16}),
+]
+Time = Annotated[
+    datetime,
+    AfterValidator(_check_utc),
+    PlainSerializer(format_time, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+IntOrString = Annotated[int | str, WithJsonSchema({"x-kubernetes-int-or-string": True})]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Weight = Annotated[int, Field(ge=0, le=100)]
+
+
+def rule(expression: str, message: str, **extra: str) -> dict[str, str]:
+    """One CEL validation as it stands under x-kubernetes-validations."""
+    return {"rule": expression, "message": message, **extra}
+
+
+def validations(*rules: dict[str, str]) -> dict[str, Any]:
+    """The json_schema_extra that carries CEL rules into the CRD."""
+    return {"x-kubernetes-validations": list(rules)}
+
+
+def list_map(key: str = "name") -> dict[str, Any]:
+    """The json_schema_extra of a list whose items are told apart by `key`, so that server-side apply merges them."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+PRESERVE: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}

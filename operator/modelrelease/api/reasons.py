@@ -1,0 +1,109 @@
+"""Every word that a condition, an Event or a status reason may carry: a fixed list, so that alerts can rely on it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """status.phase; what each means stands in docs/design.md, section 3."""
+
+    PENDING = "Pending"
+    GATING = "Gating"
+    BLOCKED = "Blocked"
+    PROGRESSING = "Progressing"
+    HELD = "Held"
+    BAKING = "Baking"
+    PROMOTED = "Promoted"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    INVALID = "Invalid"
+
+
+class Reason(StrEnum):
+    """Why: the reason of conditions and Events, and of status.summary."""
+
+    # the spec and what it names
+    ACCEPTED = "Accepted"
+    INVALID_SPEC = "InvalidSpec"
+    TEMPLATE_REFUSED = "TemplateRefused"
+    POLICY_NOT_FOUND = "PolicyNotFound"
+    NAME_CONFLICT = "NameConflict"
+    SUSPENDED = "Suspended"
+    QUARANTINED = "Quarantined"
+    # the registry
+    MODEL_NOT_FOUND = "ModelNotFound"
+    VERSION_NOT_FOUND = "VersionNotFound"
+    VERSION_NOT_READY = "VersionNotReady"
+    ALIAS_NOT_FOUND = "AliasNotFound"
+    REGISTRY_PENDING = "RegistryPending"
+    REGISTRY_UNREACHABLE = "RegistryUnreachable"
+    REGISTRY_UNAUTHORIZED = "RegistryUnauthorized"
+    REGISTRY_REFUSED_HOST = "RegistryRefusedHost"
+    REGISTRY_ERROR = "RegistryError"
+    SOURCE_REFUSED = "SourceRefused"
+    ALIAS_WRITTEN = "AliasWritten"
+    ALIAS_WRITE_FAILED = "AliasWriteFailed"
+    # gates
+    GATES_PASSED = "GatesPassed"
+    GATE_FAILED = "GateFailed"
+    GATES_UNAVAILABLE = "GatesUnavailable"
+    # the candidate's pods
+    STARTING = "Starting"
+    CANDIDATE_READY = "CandidateReady"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CRASH_LOOP = "CrashLoop"
+    OOM_KILLED = "OOMKilled"
+    CANDIDATE_CRASHED = "CandidateCrashed"
+    NEVER_READY = "NeverReady"
+    PODS_LOST = "PodsLost"
+    PODS_REFUSED = "PodsRefused"
+    RETREATED = "Retreated"
+    # traffic
+    ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
+    ROUTE_PENDING = "RoutePending"
+    WEIGHT_CHANGED = "WeightChanged"
+    WEIGHT_RESTORED = "WeightRestored"
+    # evidence
+    EVIDENCE_AVAILABLE = "EvidenceAvailable"
+    EVIDENCE_NOT_NEEDED = "EvidenceNotNeeded"
+    NO_DATA = "NoData"
+    PROMETHEUS_UNREACHABLE = "PrometheusUnreachable"
+    PROMETHEUS_ERROR = "PrometheusError"
+    CHECK_FAILED = "CheckFailed"
+    WAITING_FOR_EVIDENCE = "WaitingForEvidence"
+    INCONCLUSIVE = "Inconclusive"
+    # progress
+    PHASE_RUNNING = "PhaseRunning"
+    PHASE_STARTED = "PhaseStarted"
+    PAUSED = "Paused"
+    RESUMED = "Resumed"
+    BAKING = "Baking"
+    PROMOTED = "Promoted"
+    SUPERSEDED = "Superseded"
+    DROPPED = "Dropped"
+    DRAINING = "Draining"
+    RETURNING_TRAFFIC = "ReturningTraffic"
+    ROLLED_BACK = "RolledBack"
+    ABORTED = "Aborted"
+    ROLLBACK_REQUESTED = "RollbackRequested"
+    RETRIED = "Retried"
+    COMMAND_IGNORED = "CommandIgnored"
+    STATUS_REBUILT = "StatusRebuilt"
+    SERVING = "Serving"
+    NOT_SERVING = "NotServing"
+    NOTHING_SERVES = "NothingServes"
+    ROLLOUT_STARTED = "RolloutStarted"
+
+
+CONDITIONS = (
+    "Accepted",
+    "Serving",
+    "GatesPassed",
+    "CandidateReady",
+    "EvidenceAvailable",
+    "Progressing",
+    "Stalled",
+    "Ready",
+)

@@ -1,0 +1,240 @@
+"""ModelRelease.spec: which model version a service should run, and how it gets there. The operator never writes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
+
+from .base import PRESERVE, Duration, IntOrString, Name, SpecModel, rule, validations
+from .rules import Checks, Gates, Phases, check_phases, check_unique
+
+Template = Annotated[dict[str, Any], WithJsonSchema(PRESERVE)]
+NAME_MAX = 52
+_RESERVED_PREFIX = "modelrelease.dev/"
+_RESERVED_ENV = ("MODEL_NAME", "MODEL_VERSION", "MODEL_URI")
+
+
+class ModelRef(SpecModel):
+    """A version of a registered model."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule("has(self.version) != has(self.alias)", "set exactly one of version and alias"),
+            rule(
+                "!has(self.version) || type(self.version) != int || self.version > 0",
+                "version must be a positive number or a string",
+            ),
+        )
+    )
+
+    name: str = Field(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the registered model in MLflow.",
+    )
+    version: IntOrString | None = Field(None, description="Version of the model, an integer or a string.")
+    alias: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="Alias to follow instead of a version: when it moves in the registry, a rollout starts.",
+    )
+
+    @model_validator(mode="after")
+    def _exclusive(self) -> ModelRef:
+        if (self.version is None) == (self.alias is None):
+            raise ValueError("model: set exactly one of version and alias")
+        if self.version is not None and not str(self.version).isdigit():
+            raise ValueError(f"model: version must be a positive number, got {self.version!r}")
+        return self
+
+
+class PolicyRef(SpecModel):
+    """Name of a ReleasePolicy."""
+
+    name: Name = Field(description="Name of a cluster-scoped ReleasePolicy.")
+
+
+class Ports(SpecModel):
+    """Where the model server listens."""
+
+    http: int = Field(8080, ge=1, le=65535, description="Port for predictions; the Services send traffic here.")
+    metrics: int | None = Field(
+        None, ge=1, le=65535, description="Port on which Prometheus finds /metrics. Default: the http port."
+    )
+
+
+class Workload(SpecModel):
+    """The inference server that runs the model."""
+
+    replicas: int | None = Field(
+        None, ge=1, le=10000, description="Pods of a fully rolled out revision. Default 2. A change of it is a scale, no rollout."
+    )
+    runtime: Literal["http"] = Field(
+        "http", description="Inference runtime: names the metrics, ports, warm-up and drain. http is any server with Prometheus HTTP metrics."
+    )
+    ports: Ports | None = Field(None, description="Ports of the server container. Default: those of the runtime.")
+    drain_timeout: Duration | None = Field(
+        None,
+        description="How long requests and streams in flight may take after traffic has gone, before pods are stopped. "
+        "Default: the runtime's, 60s for http.",
+    )
+    template: Template = Field(
+        description="Pod template as in a Deployment; labels and the MODEL_NAME, MODEL_VERSION and MODEL_URI variables are added."
+    )
+
+    @model_validator(mode="after")
+    def _template_is_usable(self) -> Workload:
+        metadata = self.template.get("metadata") or {}
+        for kind in ("labels", "annotations"):
+            for key in metadata.get(kind) or {}:
+                if key.startswith(_RESERVED_PREFIX):
+                    raise ValueError(f"workload.template.metadata.{kind}: {key!r} is reserved for the operator")
+        pod = self.template.get("spec")
+        if not isinstance(pod, dict) or not pod.get("containers"):
+            raise ValueError("workload.template.spec.containers: at least one container is needed")
+        for container in [*pod["containers"], *(pod.get("initContainers") or [])]:
+            for variable in container.get("env") or []:
+                if variable.get("name") in _RESERVED_ENV:
+                    raise ValueError(
+                        f"workload.template: container {container.get('name')!r} sets {variable['name']}, which the operator sets"
+                    )
+        return self
+
+
+class ParentRef(SpecModel):
+    """A Gateway (or one of its listeners) that carries the traffic."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Gateway.")
+    namespace: str | None = Field(None, max_length=63, description="Namespace of the Gateway. Default: the release's own.")
+    section_name: str | None = Field(None, max_length=253, description="Listener of the Gateway. Default: all that allow it.")
+    port: int | None = Field(None, ge=1, le=65535, description="Port of the listener. Default: all that allow it.")
+    group: str | None = Field(None, max_length=253, description="API group of the parent. Default gateway.networking.k8s.io.")
+    kind: str | None = Field(None, max_length=63, description="Kind of the parent. Default Gateway.")
+
+
+class RouteRule(SpecModel):
+    """Parts of an HTTPRoute rule that are passed through unchanged; backendRefs are the operator's."""
+
+    matches: Annotated[
+        tuple[dict[str, Any], ...],
+        WithJsonSchema({"type": "array", "maxItems": 16, "items": PRESERVE}),
+    ] = Field((), max_length=16, description="Matches of the rule, as in HTTPRoute. Default: every path.")
+    filters: Annotated[
+        tuple[dict[str, Any], ...],
+        WithJsonSchema({"type": "array", "maxItems": 16, "items": PRESERVE}),
+    ] = Field((), max_length=16, description="Filters of the rule, as in HTTPRoute.")
+    timeouts: Annotated[dict[str, Any] | None, WithJsonSchema(PRESERVE)] = Field(
+        None, description="Timeouts of the rule, as in HTTPRoute."
+    )
+
+
+class GatewayTraffic(SpecModel):
+    """The HTTPRoute that the operator creates and owns."""
+
+    parent_refs: tuple[ParentRef, ...] = Field(min_length=1, max_length=8, description="Gateways that carry the traffic.")
+    hostnames: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(
+        (), max_length=16, description="Host names of the route. Default: those of the listener."
+    )
+    rule: RouteRule | None = Field(None, description="Matches, filters and timeouts of the route's only rule.")
+
+
+class Traffic(SpecModel):
+    """How users reach the model."""
+
+    gateway: GatewayTraffic = Field(description="Traffic over a Gateway API route that the operator owns.")
+
+
+class Bake(SpecModel):
+    """The time after full weight in which the former revision stays warm for an instant return."""
+
+    duration: Duration = Field("30m", description="How long the former revision is kept at full size after weight 100.")
+    holdback: int = Field(
+        0, ge=0, le=50, description="Percent of traffic kept on the former revision while baking, so that comparison goes on."
+    )
+
+
+class Rollout(SpecModel):
+    """How traffic moves to a new revision."""
+
+    phases: Phases = Field(
+        (), description="Steps of the rollout. Default: those of the policy, else 5 %, 50 % and 100 % with 10 minutes at each."
+    )
+    bake: Bake = Field(Bake(), description="The time after full weight before the former revision is stopped.")
+    progress_deadline: Duration = Field(
+        "30m",
+        description="Longest time for the candidate's pods to become ready. It does not run while a pod cannot be scheduled "
+        "or an image is being pulled.",
+    )
+    on_inconclusive: Literal["Hold", "Rollback", "Promote"] = Field(
+        "Hold", description="What happens when a phase's timeout ends without enough evidence."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Rollout:
+        check_phases(self.phases)
+        return self
+
+
+class RegistrySpec(SpecModel):
+    """What is written to the registry."""
+
+    set_alias: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="Alias that is moved to the version on promotion, for example champion, and given back on a rollback if it still points there.",
+    )
+
+
+class ModelReleaseSpec(SpecModel):
+    """Which model version a service should run, and how it gets there."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "!has(self.registry) || !has(self.registry.setAlias) || !has(self.model.alias) "
+                "|| self.registry.setAlias != self.model.alias",
+                "registry.setAlias must differ from the followed model.alias",
+            )
+        )
+    )
+
+    model: ModelRef = Field(description="The model version to serve.")
+    policy_ref: PolicyRef | None = Field(None, description="ReleasePolicy whose gates, checks and phases apply as well.")
+    workload: Workload = Field(description="The inference server.")
+    traffic: Traffic = Field(description="How users reach it.")
+    gates: Gates = Field((), description="Evaluation gates; all must pass.")
+    checks: Checks = Field(
+        (), description="Online checks of the canary; all must pass. Default: the runtime's, errors and latency against stable."
+    )
+    rollout: Rollout = Field(Rollout(), description="How traffic moves to a new revision.")
+    registry: RegistrySpec | None = Field(None, description="What is written to the registry on promotion.")
+    suspend: bool = Field(False, description="True freezes every increase of weight and starts nothing new; rollbacks still happen.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelReleaseSpec:
+        check_unique("gates", [gate.name for gate in self.gates])
+        check_unique("checks", [check.name for check in self.checks])
+        if self.registry and self.registry.set_alias and self.registry.set_alias == self.model.alias:
+            raise ValueError("registry.setAlias must differ from the followed model.alias")
+        return self
+
+
+class ReleasePolicySpec(SpecModel):
+    """Gates, checks and phases that several releases share."""
+
+    gates: Gates = Field((), description="Gates added to those of the release, named <policy>/<gate> in status.")
+    checks: Checks = Field((), description="Checks added to those of the release, named <policy>/<check> in status.")
+    phases: Phases = Field((), description="Phases of releases that name none themselves.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ReleasePolicySpec:
+        check_unique("gates", [gate.name for gate in self.gates])
+        check_unique("checks", [check.name for check in self.checks])
+        check_phases(self.phases)
+        return self

@@ -1,0 +1,204 @@
+"""What the outside world looks like, as values: everything `decide` may know beyond spec and status.
+
+A look-up that failed or is too old is a value as well (`Unavailable`), never an exception, so that a hung registry or
+Prometheus cannot delay a rollback. Built by the engine and the clients, read by `core`; no decisions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from modelrelease.api.reasons import Reason
+
+from .evidence import Counts
+from .revision import Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Something could not be read. It freezes what depends on it, and harms nobody.
+
+    `since` is when it was first missed, None when not known.
+    """
+
+    reason: Reason
+    message: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The source answered, and what was asked for does not exist: ModelNotFound, VersionNotFound, AliasNotFound."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """One logged metric: the latest point by (step, timestamp) for its key and data set."""
+
+    key: str
+    value: float
+    dataset: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A registered model version as the registry describes it.
+
+    source: the URI that is served (`models:/m-...`, s3://...). metrics_from: "LoggedModel" (metrics keep their data set)
+    or "Run" (they lost it). status: READY, PENDING_REGISTRATION or FAILED_REGISTRATION.
+    """
+
+    name: str
+    version: str
+    source: str
+    status: str
+    read_at: datetime
+    run_id: str | None = None
+    metrics: tuple[MetricValue, ...] = ()
+    metrics_from: str = "LoggedModel"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+Lookup = ModelVersion | Missing | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class AliasTarget:
+    """Which version an alias points at now."""
+
+    version: str
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryView:
+    """What the registry said last about this release's model.
+
+    versions: by version, for the candidate and the champion. aliases: by alias name, followed or written ones; an alias
+    that does not exist is Missing. A key that is absent has not been asked for yet.
+    """
+
+    versions: Mapping[str, Lookup] = field(default_factory=dict)
+    aliases: Mapping[str, AliasTarget | Missing | Unavailable] = field(default_factory=dict)
+
+
+class PodFault(StrEnum):
+    """What keeps pods from being ready, told apart by who can help."""
+
+    CRASH_LOOP = Reason.CRASH_LOOP.value
+    OOM_KILLED = Reason.OOM_KILLED.value
+    IMAGE_PULL_FAILED = Reason.IMAGE_PULL_FAILED.value
+    UNSCHEDULABLE = Reason.UNSCHEDULABLE.value
+    PODS_REFUSED = Reason.PODS_REFUSED.value  # quota, admission: no pod could be created
+    PODS_LOST = Reason.PODS_LOST.value  # evicted, preempted, node gone
+
+
+CRASHES = frozenset({PodFault.CRASH_LOOP, PodFault.OOM_KILLED})
+CAPACITY = frozenset({PodFault.UNSCHEDULABLE, PodFault.PODS_REFUSED, PodFault.PODS_LOST})
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The Deployment of one revision and its pods, read in this pass.
+
+    replicas: as its spec says now. ready: pods that are Ready and not terminating. crashes: container terminations
+    with a non-zero exit of pods that live, since they were created. loading: a pod is pulling its image or was started a moment ago.
+    fault, fault_message: the pod problem that says most, with the pod's own words.
+    """
+
+    revision: str
+    replicas: int
+    ready: int
+    crashes: int = 0
+    loading: bool = False
+    fault: PodFault | None = None
+    fault_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteView:
+    """The live HTTPRoute.
+
+    weights: by slot ("a", "b") as they stand in its only rule. current: every parent reports Accepted=True and
+    ResolvedRefs=True for the route's present generation. problem: what a parent says when it refuses.
+    """
+
+    weights: Mapping[str, int]
+    current: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """The live Service of a slot: which revision it selects and how many of its endpoints are ready."""
+
+    revision: str
+    ready_endpoints: int
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Increments between two neighbouring grid points: by revision, then by check name.
+
+    A check without an entry had no usable sample in that interval. Totals count requests, bad those that failed or were
+    too slow.
+    """
+
+    at: datetime
+    arms: Mapping[str, Mapping[str, Counts]]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What Prometheus gave since the evidence was checkpointed: whole polls in order, and what is wrong now, if anything."""
+
+    polls: tuple[Poll, ...] = ()
+    problem: Unavailable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """The annotation modelrelease.dev/command, as it stands: <verb>@<revision>-<nonce>."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateVerdict:
+    """What the API server's dry-run said about the Deployment of one revision; refused is None when it accepted."""
+
+    revision: str
+    refused: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that one pass saw.
+
+    spec_error: why the spec could not be read, None when it could. policy_missing: name of a policy that does not exist.
+    revisions: stored ControllerRevisions by key. promoted: keys of revisions this release has promoted, newest first;
+    quarantined: keys with a rollback on record (both from the ControllerRevisions, to survive a lost status).
+    conflicts: `Kind/name` of objects that stand in the way and are not ours.
+    """
+
+    generation: int
+    revisions: Mapping[str, Revision] = field(default_factory=dict)
+    promoted: tuple[str, ...] = ()
+    quarantined: tuple[str, ...] = ()
+    registry: RegistryView = RegistryView()
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    route: RouteView | None = None
+    slots: Mapping[str, SlotView] = field(default_factory=dict)
+    samples: Samples = Samples()
+    template: TemplateVerdict | None = None
+    command: Command | None = None
+    spec_error: str | None = None
+    policy_missing: str | None = None
+    conflicts: tuple[str, ...] = ()

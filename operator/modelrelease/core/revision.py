@@ -1,0 +1,195 @@
+"""Revisions: what a rollout runs and how it is judged, fixed before anything is created.
+
+A revision has two digests. `revision` covers what runs (model version, pod template, runtime, ports) and names the
+Deployment and its pods; `rules` covers how it is judged (effective gates, checks, phases). Both hash the user's fields
+in a frozen canonical form, never rendered output: a newer operator never restarts a serving pod. The pair is the key of
+the ControllerRevision <release>-<revision>-<rules> and of quarantine. Editing only the rules is therefore another
+attempt with the same pods, not another workload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from modelrelease.api.base import parse_duration
+from modelrelease.api.release import ModelReleaseSpec, ReleasePolicySpec
+from modelrelease.api.rules import Check, Gate, MarginSpec, Phase
+from modelrelease.presets import Preset, preset
+
+DIGEST_LENGTH = 10
+_FORMAT = 1  # of the canonical form; a change of it renames every revision
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One immutable revision, as the ControllerRevision stores it.
+
+    uri: the model's resolved source, empty until the registry was read. drain_timeout: how long requests in flight may
+    take after traffic has gone. phases: never empty, the last has weight 100.
+    """
+
+    release: str
+    model: str
+    version: str
+    uri: str
+    runtime: str
+    http_port: int
+    metrics_port: int
+    drain_timeout: timedelta
+    template: Mapping[str, Any]
+    gates: tuple[Gate, ...]
+    checks: tuple[Check, ...]
+    phases: tuple[Phase, ...]
+    revision: str
+    rules: str
+
+    @property
+    def key(self) -> str:
+        """Key of quarantine and of the ControllerRevision's name."""
+        return f"{self.revision}-{self.rules}"
+
+    @property
+    def name(self) -> str:
+        """Name of the Deployment."""
+        return f"{self.release}-{self.revision}"
+
+    @property
+    def record_name(self) -> str:
+        """Name of the ControllerRevision."""
+        return f"{self.release}-{self.key}"
+
+    @property
+    def preset(self) -> Preset:
+        """What is known of its runtime."""
+        return preset(self.runtime)
+
+
+DEFAULT_PHASES = (
+    Phase(name="canary", weight=5, duration="10m"),
+    Phase(name="half", weight=50, duration="10m"),
+    Phase(name="full", weight=100, duration="0s"),
+)
+
+
+def desired(
+    release: str, spec: ModelReleaseSpec, policy: ReleasePolicySpec | None, version: str, uri: str = ""
+) -> Revision:
+    """The revision that the spec asks for, with `version` standing for the version or the alias' target.
+
+    Policy gates and checks are added as <policy>/<name>; phases come from the spec, else the policy, else the default.
+    """
+    known = preset(spec.workload.runtime)
+    ports = spec.workload.ports
+    http = ports.http if ports else known.http_port
+    metrics = (ports.metrics or ports.http) if ports else known.metrics_port
+    gates, checks, phases = spec.gates, spec.checks or known.checks, spec.rollout.phases
+    if policy is not None and spec.policy_ref is not None:
+        prefix = spec.policy_ref.name
+        gates += tuple(gate.model_copy(update={"name": f"{prefix}/{gate.name}"}) for gate in policy.gates)
+        checks += tuple(check.model_copy(update={"name": f"{prefix}/{check.name}"}) for check in policy.checks)
+        phases = phases or policy.phases
+    phases = phases or DEFAULT_PHASES
+    drain = spec.workload.drain_timeout
+    runs = {
+        "format": _FORMAT,
+        "model": spec.model.name,
+        "version": version,
+        "runtime": spec.workload.runtime,
+        "http": http,
+        "metrics": metrics,
+        "template": spec.workload.template,
+    }
+    judged = {
+        "gates": [_plain(gate) for gate in gates],
+        "checks": [_plain(check) for check in checks],
+        "phases": [_plain(phase) for phase in phases],
+    }
+    return Revision(
+        release=release,
+        model=spec.model.name,
+        version=version,
+        uri=uri,
+        runtime=spec.workload.runtime,
+        http_port=http,
+        metrics_port=metrics,
+        drain_timeout=parse_duration(drain) if drain else known.drain_timeout,
+        template=spec.workload.template,
+        gates=gates,
+        checks=checks,
+        phases=phases,
+        revision=_digest(runs),
+        rules=_digest(judged),
+    )
+
+
+def margin_of(check: Check) -> MarginSpec:
+    """The margin a check is judged by: its own, an absolute maximum as (0, max), else the default of its kind."""
+    part = check.error_rate or check.latency
+    assert part is not None, "a check has exactly one kind"
+    if part.max is not None:
+        return MarginSpec(relative=0, absolute=part.max)
+    if part.margin is not None:
+        return part.margin
+    return MarginSpec(relative=1.25, absolute=0.01 if check.error_rate else 0.02)
+
+
+def to_data(revision: Revision) -> dict[str, Any]:
+    """The data of the ControllerRevision."""
+    return {
+        "format": _FORMAT,
+        "release": revision.release,
+        "model": revision.model,
+        "version": revision.version,
+        "uri": revision.uri,
+        "runtime": revision.runtime,
+        "ports": {"http": revision.http_port, "metrics": revision.metrics_port},
+        "drainSeconds": revision.drain_timeout.total_seconds(),
+        "template": revision.template,
+        "gates": [_plain(gate) for gate in revision.gates],
+        "checks": [_plain(check) for check in revision.checks],
+        "phases": [_plain(phase) for phase in revision.phases],
+        "revision": revision.revision,
+        "rules": revision.rules,
+    }
+
+
+def from_data(data: Mapping[str, Any]) -> Revision:
+    """Read a ControllerRevision's data; digests are read, never recomputed. Raises KeyError or ValueError if foreign."""
+    if data["format"] != _FORMAT:
+        raise ValueError(f"revision format {data['format']} is not known to this version of the operator")
+    return Revision(
+        release=data["release"],
+        model=data["model"],
+        version=data["version"],
+        uri=data["uri"],
+        runtime=data["runtime"],
+        http_port=data["ports"]["http"],
+        metrics_port=data["ports"]["metrics"],
+        drain_timeout=timedelta(seconds=data["drainSeconds"]),
+        template=data["template"],
+        gates=tuple(_named(Gate, item) for item in data["gates"]),
+        checks=tuple(_named(Check, item) for item in data["checks"]),
+        phases=tuple(Phase.model_validate(item) for item in data["phases"]),
+        revision=data["revision"],
+        rules=data["rules"],
+    )
+
+
+def _named(model: type[Gate] | type[Check], item: Mapping[str, Any]) -> Any:
+    """Gates and checks of a policy carry `<policy>/<name>`, which the name pattern of the spec refuses."""
+    name = item["name"]
+    return model.model_validate({**item, "name": name.rsplit("/", 1)[-1]}).model_copy(update={"name": name})
+
+
+def _plain(item: Gate | Check | Phase) -> dict[str, Any]:
+    return item.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:DIGEST_LENGTH]

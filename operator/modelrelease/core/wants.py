@@ -1,0 +1,70 @@
+"""What a release needs read from the outside, or written to the registry, as values for the refreshers.
+
+Built by `core.plan.wants` after every decision, carried out by `engine.refresh` and `engine.sampler`. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from modelrelease.presets import Selector
+
+
+@dataclass(frozen=True, slots=True)
+class AliasWrite:
+    """Move `alias` of `model` to `version`; None removes it.
+
+    only_from: write only while the alias points at this version (giving it back after a rollback); None writes always.
+    """
+
+    model: str
+    alias: str
+    version: str | None
+    only_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryWant:
+    """Which versions and aliases of one model to keep fresh, none of them older than max_age."""
+
+    model: str
+    versions: frozenset[str]
+    aliases: frozenset[str]
+    max_age: timedelta
+    write: AliasWrite | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How one check counts. Exactly one of `bad` and `slower_than_s` is set.
+
+    total and bad are counters; with slower_than_s, total is a histogram's base name and requests above the bound are bad.
+    """
+
+    check: str
+    total: Selector
+    bad: Selector | None = None
+    slower_than_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleWant:
+    """Increments of these measures for the pods of these revisions, for every grid point after `since`.
+
+    arms: for each revision digest its measures' names are the same; stable and candidate may run different runtimes.
+    """
+
+    namespace: str
+    release: str
+    arms: Mapping[str, tuple[Measure, ...]]
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """All that one release wants from outside; None where it wants nothing."""
+
+    registry: RegistryWant | None = None
+    samples: SampleWant | None = None
