@@ -24,8 +24,11 @@ GROUP = "modelrelease.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-DURATION_PATTERN = r"^([0-9]+(ms|s|m|h|d))+$"
+DURATION_PATTERN = r"^([0-9]{1,6}(ms|s|m|h|d))+$"
+DURATION_MAX_LENGTH = 16
+_DURATION = re.compile(DURATION_PATTERN)
 _DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h|d)")
+_DURATION_EXAMPLES = "write for example 30s, 10m, 1h30m or 500ms"
 _UNIT = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 DNS_LABEL_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
@@ -44,8 +47,8 @@ class StatusModel(BaseModel):
 
 def parse_duration(text: str) -> timedelta:
     """Read `1h30m`, `500ms`, `2d` as a timedelta. Raises ValueError on anything else."""
-    if not re.match(DURATION_PATTERN, text):
-        raise ValueError(f"not a duration: {text!r} (write for example 30s, 10m, 1h30m, 500ms)")
+    if not _DURATION.fullmatch(text) or len(text) > DURATION_MAX_LENGTH:
+        raise ValueError(f"not a duration: {text!r} ({_DURATION_EXAMPLES})")
     return sum(
         (timedelta(**{_UNIT[unit]: int(number)}) for number, unit in _DURATION_PART.findall(text)), start=timedelta()
     )
@@ -78,22 +81,6 @@ def format_time(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
 
 
-Duration = Annotated[
-    str,
-    AfterValidator(_check_duration),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": 16}),
-]
-Time = Annotated[
-    datetime,
-    AfterValidator(_check_utc),
-    PlainSerializer(format_time, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
-IntOrString = Annotated[int | str, WithJsonSchema({"x-kubernetes-int-or-string": True})]
-Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-Weight = Annotated[int, Field(ge=0, le=100)]
-
-
 def rule(expression: str, message: str, **extra: str) -> dict[str, str]:
     """One CEL validation as it stands under x-kubernetes-validations."""
     return {"rule": expression, "message": message, **extra}
@@ -108,5 +95,30 @@ def list_map(key: str = "name") -> dict[str, Any]:
     """The json_schema_extra of a list whose items are told apart by `key`, so that server-side apply merges them."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
+
+Duration = Annotated[
+    str,
+    AfterValidator(_check_duration),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": DURATION_MAX_LENGTH,
+            # A CEL rule instead of `pattern`: the API server would quote the expression and say nothing else.
+            **validations(rule(f"self.matches('{DURATION_PATTERN}')", f"not a duration; {_DURATION_EXAMPLES}")),
+        }
+    ),
+]
+Time = Annotated[
+    datetime,
+    AfterValidator(_check_utc),
+    PlainSerializer(format_time, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+IntOrString = Annotated[int | str, WithJsonSchema({"x-kubernetes-int-or-string": True})]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Weight = Annotated[int, Field(ge=0, le=100)]
+
+LATE_DEFAULT: dict[str, Any] = {"x-modelrelease-late-default": True}
+"""The json_schema_extra of a field whose default the runtime decides: the API server sets none."""
 
 PRESERVE: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}

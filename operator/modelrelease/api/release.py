@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
-from .base import PRESERVE, Duration, IntOrString, Name, SpecModel, rule, validations
+from .base import LATE_DEFAULT, PRESERVE, Duration, IntOrString, Name, SpecModel, rule, validations
 from .rules import Checks, Gates, Phases, check_phases, check_unique
+from .template import Template
 
-Template = Annotated[dict[str, Any], WithJsonSchema(PRESERVE)]
 NAME_MAX = 52
-_RESERVED_PREFIX = "modelrelease.dev/"
-_RESERVED_ENV = ("MODEL_NAME", "MODEL_VERSION", "MODEL_URI")
+VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
+HOSTNAME_PATTERN = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+_VERSION = re.compile(VERSION_PATTERN)
 
 
 class ModelRef(SpecModel):
@@ -22,8 +24,9 @@ class ModelRef(SpecModel):
         json_schema_extra=validations(
             rule("has(self.version) != has(self.alias)", "set exactly one of version and alias"),
             rule(
-                "!has(self.version) || type(self.version) != int || self.version > 0",
-                "version must be a positive number or a string",
+                "!has(self.version) "
+                f"|| (type(self.version) == int ? self.version > 0 : self.version.matches('{VERSION_PATTERN}'))",
+                "version must be a whole number above 0, as MLflow counts versions; to follow an alias, set alias",
             ),
         )
     )
@@ -34,7 +37,9 @@ class ModelRef(SpecModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the registered model in MLflow.",
     )
-    version: IntOrString | None = Field(None, description="Version of the model, an integer or a string.")
+    version: IntOrString | None = Field(
+        None, description="Version of the model, a number or the same number as a string."
+    )
     alias: str | None = Field(
         None,
         min_length=1,
@@ -47,8 +52,8 @@ class ModelRef(SpecModel):
     def _exclusive(self) -> ModelRef:
         if (self.version is None) == (self.alias is None):
             raise ValueError("model: set exactly one of version and alias")
-        if self.version is not None and not str(self.version).isdigit():
-            raise ValueError(f"model: version must be a positive number, got {self.version!r}")
+        if self.version is not None and not _VERSION.fullmatch(str(self.version)):
+            raise ValueError(f"model: version must be a whole number above 0, got {self.version!r}")
         return self
 
 
@@ -61,7 +66,13 @@ class PolicyRef(SpecModel):
 class Ports(SpecModel):
     """Where the model server listens."""
 
-    http: int = Field(8080, ge=1, le=65535, description="Port for predictions; the Services send traffic here.")
+    http: int = Field(
+        8080,
+        ge=1,
+        le=65535,
+        json_schema_extra=LATE_DEFAULT,
+        description="Port for predictions; the Services send traffic here. Default: the runtime's, 8080 for http.",
+    )
     metrics: int | None = Field(
         None, ge=1, le=65535, description="Port on which Prometheus finds /metrics. Default: the http port."
     )
@@ -71,10 +82,14 @@ class Workload(SpecModel):
     """The inference server that runs the model."""
 
     replicas: int | None = Field(
-        None, ge=1, le=10000, description="Pods of a fully rolled out revision. Default 2. A change of it is a scale, no rollout."
+        None,
+        ge=1,
+        le=10000,
+        description="Pods of a fully rolled out revision. Default 2. A change of it is a scale, no rollout.",
     )
     runtime: Literal["http"] = Field(
-        "http", description="Inference runtime: names the metrics, ports, warm-up and drain. http is any server with Prometheus HTTP metrics."
+        "http",
+        description="Inference runtime: names the metrics, ports, warm-up and drain. http is any server with Prometheus HTTP metrics.",
     )
     ports: Ports | None = Field(None, description="Ports of the server container. Default: those of the runtime.")
     drain_timeout: Duration | None = Field(
@@ -86,33 +101,19 @@ class Workload(SpecModel):
         description="Pod template as in a Deployment; labels and the MODEL_NAME, MODEL_VERSION and MODEL_URI variables are added."
     )
 
-    @model_validator(mode="after")
-    def _template_is_usable(self) -> Workload:
-        metadata = self.template.get("metadata") or {}
-        for kind in ("labels", "annotations"):
-            for key in metadata.get(kind) or {}:
-                if key.startswith(_RESERVED_PREFIX):
-                    raise ValueError(f"workload.template.metadata.{kind}: {key!r} is reserved for the operator")
-        pod = self.template.get("spec")
-        if not isinstance(pod, dict) or not pod.get("containers"):
-            raise ValueError("workload.template.spec.containers: at least one container is needed")
-        for container in [*pod["containers"], *(pod.get("initContainers") or [])]:
-            for variable in container.get("env") or []:
-                if variable.get("name") in _RESERVED_ENV:
-                    raise ValueError(
-                        f"workload.template: container {container.get('name')!r} sets {variable['name']}, which the operator sets"
-                    )
-        return self
-
 
 class ParentRef(SpecModel):
     """A Gateway (or one of its listeners) that carries the traffic."""
 
     name: str = Field(min_length=1, max_length=253, description="Name of the Gateway.")
-    namespace: str | None = Field(None, max_length=63, description="Namespace of the Gateway. Default: the release's own.")
-    section_name: str | None = Field(None, max_length=253, description="Listener of the Gateway. Default: all that allow it.")
+    namespace: Name | None = Field(None, description="Namespace of the Gateway. Default: the release's own.")
+    section_name: str | None = Field(
+        None, max_length=253, description="Listener of the Gateway. Default: all that allow it."
+    )
     port: int | None = Field(None, ge=1, le=65535, description="Port of the listener. Default: all that allow it.")
-    group: str | None = Field(None, max_length=253, description="API group of the parent. Default gateway.networking.k8s.io.")
+    group: str | None = Field(
+        None, max_length=253, description="API group of the parent. Default gateway.networking.k8s.io."
+    )
     kind: str | None = Field(None, max_length=63, description="Kind of the parent. Default Gateway.")
 
 
@@ -135,8 +136,10 @@ class RouteRule(SpecModel):
 class GatewayTraffic(SpecModel):
     """The HTTPRoute that the operator creates and owns."""
 
-    parent_refs: tuple[ParentRef, ...] = Field(min_length=1, max_length=8, description="Gateways that carry the traffic.")
-    hostnames: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(
+    parent_refs: tuple[ParentRef, ...] = Field(
+        min_length=1, max_length=8, description="Gateways that carry the traffic."
+    )
+    hostnames: tuple[Annotated[str, Field(min_length=1, max_length=253, pattern=HOSTNAME_PATTERN)], ...] = Field(
         (), max_length=16, description="Host names of the route. Default: those of the listener."
     )
     rule: RouteRule | None = Field(None, description="Matches, filters and timeouts of the route's only rule.")
@@ -153,7 +156,10 @@ class Bake(SpecModel):
 
     duration: Duration = Field("30m", description="How long the former revision is kept at full size after weight 100.")
     holdback: int = Field(
-        0, ge=0, le=50, description="Percent of traffic kept on the former revision while baking, so that comparison goes on."
+        0,
+        ge=0,
+        le=50,
+        description="Percent of traffic kept on the former revision while baking, so that comparison goes on.",
     )
 
 
@@ -161,7 +167,8 @@ class Rollout(SpecModel):
     """How traffic moves to a new revision."""
 
     phases: Phases = Field(
-        (), description="Steps of the rollout. Default: those of the policy, else 5 %, 50 % and 100 % with 10 minutes at each."
+        (),
+        description="Steps of the rollout. Default: those of the policy, else 5 %, 50 % and 100 % with 10 minutes at each.",
     )
     bake: Bake = Field(Bake(), description="The time after full weight before the former revision is stopped.")
     progress_deadline: Duration = Field(
@@ -205,16 +212,21 @@ class ModelReleaseSpec(SpecModel):
     )
 
     model: ModelRef = Field(description="The model version to serve.")
-    policy_ref: PolicyRef | None = Field(None, description="ReleasePolicy whose gates, checks and phases apply as well.")
+    policy_ref: PolicyRef | None = Field(
+        None, description="ReleasePolicy whose gates, checks and phases apply as well."
+    )
     workload: Workload = Field(description="The inference server.")
     traffic: Traffic = Field(description="How users reach it.")
     gates: Gates = Field((), description="Evaluation gates; all must pass.")
     checks: Checks = Field(
-        (), description="Online checks of the canary; all must pass. Default: the runtime's, errors and latency against stable."
+        (),
+        description="Online checks of the canary; all must pass. Default: the runtime's, errors and latency against stable.",
     )
     rollout: Rollout = Field(Rollout(), description="How traffic moves to a new revision.")
     registry: RegistrySpec | None = Field(None, description="What is written to the registry on promotion.")
-    suspend: bool = Field(False, description="True freezes every increase of weight and starts nothing new; rollbacks still happen.")
+    suspend: bool = Field(
+        False, description="True freezes every increase of weight and starts nothing new; rollbacks still happen."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelReleaseSpec:

@@ -36,7 +36,9 @@ class ChampionBound(SpecModel):
     )
 
     max_drop: float | None = Field(
-        None, ge=0, description="The candidate's value may be lower than the champion's by at most this much (absolute)."
+        None,
+        ge=0,
+        description="The candidate's value may be lower than the champion's by at most this much (absolute).",
     )
     max_rise: float | None = Field(
         None,
@@ -88,11 +90,18 @@ class SliceGate(SpecModel):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            rule("has(self.min) || has(self.max) || has(self.champion)", "set at least one of min, max and champion")
+            rule("has(self.min) || has(self.max) || has(self.champion)", "set at least one of min, max and champion"),
+            rule("!has(self.min) || !has(self.max) || self.min <= self.max", "min must not be above max"),
+            rule(
+                "!has(self.match) || self.match.split('*').size() == 2",
+                "match must contain exactly one *, which stands for the name of the slice",
+            ),
         )
     )
 
-    metric: MetricKey = Field(description="Metric within a slice, for example `recall`: logged as `slice/night/recall`.")
+    metric: MetricKey = Field(
+        description="Metric within a slice, for example `recall`: logged as `slice/night/recall`."
+    )
     match: str = Field(
         "slice/*",
         min_length=1,
@@ -116,6 +125,8 @@ class SliceGate(SpecModel):
     def _bounded(self) -> SliceGate:
         if self.min is None and self.max is None and self.champion is None:
             raise ValueError("slices: set at least one of min, max and champion")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("slices: min must not be above max")
         if self.match.count("*") != 1:
             raise ValueError(f"slices: match must contain exactly one *, got {self.match!r}")
         return self
@@ -141,7 +152,9 @@ class Gate(SpecModel):
 class MarginSpec(SpecModel):
     """What the canary may be worse by: its rate is allowed up to relative x stable's rate + absolute."""
 
-    relative: float = Field(1.25, ge=0, le=100, description="Factor on the stable revision's rate, 1.25 allows a quarter more.")
+    relative: float = Field(
+        1.25, ge=0, le=100, description="Factor on the stable revision's rate, 1.25 allows a quarter more."
+    )
     absolute: Share = Field(0.01, description="Added to it, as a share of requests: 0.01 allows one more in a hundred.")
 
 
@@ -234,9 +247,14 @@ class Phase(SpecModel):
     """One step of the rollout: how much traffic the canary gets, and for how long at least."""
 
     name: Name = Field(description="Name of the phase, unique in the list.")
-    weight: Weight = Field(description="Percent of traffic on the canary. Weights rise from phase to phase; the last is 100.")
+    weight: Weight = Field(
+        description="Percent of traffic on the canary. Weights rise from phase to phase; the last is 100."
+    )
     replicas: int | None = Field(
-        None, ge=1, le=10000, description="Pods of the canary in this phase. Default: its share of replicas, rounded up."
+        None,
+        ge=1,
+        le=10000,
+        description="Pods of the canary in this phase. Default: its share of replicas, rounded up.",
     )
     duration: Duration = Field(
         "0s", description="Least time at this weight, counted from when the gateway confirmed it."
@@ -263,7 +281,9 @@ Phases = Annotated[tuple[Phase, ...], Field(max_length=16, json_schema_extra={**
 def check_phases(phases: tuple[Phase, ...]) -> None:
     """Raise ValueError unless weights rise from above 0 to 100 and names are unique."""
     weights = [phase.weight for phase in phases]
-    if phases and (weights[-1] != 100 or weights[0] <= 0 or any(a >= b for a, b in zip(weights, weights[1:], strict=False))):
+    if phases and (
+        weights[-1] != 100 or weights[0] <= 0 or any(a >= b for a, b in zip(weights, weights[1:], strict=False))
+    ):
         raise ValueError(f"phases: weights must rise from above 0 and end at 100, got {weights}")
     check_unique("phases", [phase.name for phase in phases])
 

@@ -1,0 +1,1 @@
+"""Commands for people: the kubectl plugin and the generator of the CRDs."""
