@@ -1,0 +1,402 @@
+"""The Kubernetes API: the only file that speaks to it, apart from the watches of `engine.watch`.
+
+Objects go in and come out as plain dicts, just as the API server writes them; `clients.views` turns them into values of
+`core`. Nothing is cached and nothing is retried here: a caller that wants to try again decides anew first.
+
+The rule it keeps: every failure becomes one of the five errors below, told apart by what the caller can do about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.config import ConfigException
+
+from modelrelease.api.base import API_VERSION
+
+Object = dict[str, Any]
+FIELD_MANAGER = "modelrelease"
+CONTROLLER = "modelrelease.dev/operator"
+PAGE_SIZE = 500
+_MESSAGE_LIMIT = 600
+_NOTE_LIMIT_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind as the API addresses it; api_version is `v1` or `<group>/<version>`."""
+
+    api_version: str
+    plural: str
+    namespaced: bool
+    kind: str
+
+    @property
+    def group(self) -> str:
+        """The API group, empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def root(self) -> str:
+        """Path of its group and version, without a trailing slash."""
+        return f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
+
+
+MODEL_RELEASE = Kind(API_VERSION, "modelreleases", True, "ModelRelease")
+RELEASE_POLICY = Kind(API_VERSION, "releasepolicies", False, "ReleasePolicy")
+DEPLOYMENT = Kind("apps/v1", "deployments", True, "Deployment")
+SERVICE = Kind("v1", "services", True, "Service")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "httproutes", True, "HTTPRoute")
+CONTROLLER_REVISION = Kind("apps/v1", "controllerrevisions", True, "ControllerRevision")
+POD_MONITOR = Kind("monitoring.coreos.com/v1", "podmonitors", True, "PodMonitor")
+POD = Kind("v1", "pods", True, "Pod")
+ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "endpointslices", True, "EndpointSlice")
+LEASE = Kind("coordination.k8s.io/v1", "leases", True, "Lease")
+EVENT = Kind("events.k8s.io/v1", "events", True, "Event")
+
+
+class KubeError(Exception):
+    """Any failure of a request; the text is fit for people."""
+
+
+class Conflict(KubeError):
+    """The object is not as it was read (resourceVersion, uid, or a field of another manager): read and decide again."""
+
+
+class AlreadyExists(KubeError):
+    """Something of that name exists."""
+
+
+class NotFound(KubeError):
+    """The object, its namespace or its kind does not exist."""
+
+
+class Refused(KubeError):
+    """The API server understood and said no: 400, 403, 413, 422. `message` is its own, shortened."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Unreachable(KubeError):
+    """No usable answer: network, timeout, 401, 429, 5xx. The write may have happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What another client needs to reach the same API server; paths name files in PEM form."""
+
+    server: str
+    ca_path: str | None
+    insecure: bool
+    authorization: str | None
+    certificate_path: str | None
+    key_path: str | None
+
+
+OnRequest = Callable[[str, str, str], None]
+"""Called after every request with verb (as RBAC names it), kind, and the status code or `unreachable`."""
+
+
+def _ignore_request(verb: str, kind: str, code: str) -> None:
+    pass
+
+
+class Kube:
+    """One shared connection pool to one API server. Make it with `await Kube.connect(...)`, end it with `close()`."""
+
+    def __init__(
+        self, configuration: client.Configuration, *, timeout_s: float = 10, on_request: OnRequest = _ignore_request
+    ) -> None:
+        self._configuration = configuration
+        self._api = client.ApiClient(configuration)
+        self._api.user_agent = FIELD_MANAGER
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._on_request = on_request
+
+    @classmethod
+    async def connect(
+        cls,
+        kubeconfig: str | None = None,
+        *,
+        context: str | None = None,
+        timeout_s: float = 10,
+        on_request: OnRequest = _ignore_request,
+    ) -> Kube:
+        """Read the pod's service account, or the named kubeconfig file. Raises Unreachable if that cannot be read."""
+        configuration = client.Configuration()
+        try:
+            if kubeconfig is None:
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    kubeconfig, context=context, client_configuration=configuration, persist_config=False
+                )
+        except (ConfigException, OSError) as error:
+            raise Unreachable(f"no credentials for the Kubernetes API: {error}") from error
+        return cls(configuration, timeout_s=timeout_s, on_request=on_request)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()  # type: ignore[no-untyped-call]
+
+    async def credentials(self) -> Credentials:
+        """The credentials as they are now; a service account's token is rotated, so do not keep them for long."""
+        setting = (await self._configuration.auth_settings()).get("BearerToken")
+        return Credentials(
+            server=self._configuration.host,
+            ca_path=self._configuration.ssl_ca_cert,
+            insecure=not self._configuration.verify_ssl,
+            authorization=setting["value"] if setting else None,
+            certificate_path=self._configuration.cert_file,
+            key_path=self._configuration.key_file,
+        )
+
+    async def served(self, kind: Kind) -> bool:
+        """Whether the API server knows this kind at all."""
+        try:
+            resources = await self._request("discover", kind, "GET", kind.root)
+        except NotFound:
+            return False
+        return any(resource["name"] == kind.plural for resource in resources["resources"])
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        """The object, or None if it does not exist."""
+        try:
+            return await self._request("get", kind, "GET", _path(kind, namespace, name))
+        except NotFound:
+            return None
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, label_selector: str = "", *, metadata_only: bool = False
+    ) -> list[Object]:
+        """All objects of a namespace (None: of all), page by page. Raises NotFound if the kind is not served.
+
+        metadata_only asks for nothing but metadata.
+        """
+        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1" if metadata_only else None
+        items: list[Object] = []
+        query = {"limit": str(PAGE_SIZE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        while True:
+            page = await self._request("list", kind, "GET", _path(kind, namespace), query=query, accept=accept)
+            # Items of built-in kinds come without the two fields that every single object has.
+            items += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
+            following = page["metadata"].get("continue")
+            if not following:
+                return items
+            query["continue"] = following
+
+    async def create(
+        self, kind: Kind, namespace: str | None, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Object:
+        """Create; a field that the API server does not know is refused. Raises AlreadyExists."""
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", **_dry_run(dry_run)}
+        return await self._request("create", kind, "POST", _path(kind, namespace), query=query, body=body)
+
+    async def apply(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        dry_run: bool = False,
+        force: bool = True,
+    ) -> Object:
+        """Server-side apply. Creates what does not exist, unless body says metadata.resourceVersion or metadata.uid.
+
+        Raises Conflict when those are not the live object's, or, without force, when another manager owns a field.
+        """
+        query = {
+            "fieldManager": FIELD_MANAGER,
+            "fieldValidation": "Strict",
+            "force": str(force).lower(),
+            **_dry_run(dry_run),
+        }
+        named = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+        path = _path(kind, namespace, name)
+        return await self._request(
+            "patch", kind, "PATCH", path, query=query, body=named, content="application/apply-patch+yaml"
+        )
+
+    async def patch(self, kind: Kind, namespace: str | None, name: str, body: Mapping[str, Any]) -> Object:
+        """JSON merge patch: null removes. With metadata.resourceVersion in it a stale one raises Conflict."""
+        path = _path(kind, namespace, name)
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._request(
+            "patch", kind, "PATCH", path, query=query, body=body, content="application/merge-patch+json"
+        )
+
+    async def patch_status(
+        self, kind: Kind, namespace: str | None, name: str, status: Mapping[str, Any], resource_version: str
+    ) -> Object:
+        """Replace the whole status of the object as it was at resource_version. Raises Conflict when that is stale.
+
+        A JSON patch, because a merge patch would keep keys that are no longer there and a PUT would need another RBAC
+        verb. It sets resourceVersion instead of testing it: a failed test answers 422, a stale write answers 409.
+        """
+        path = f"{_path(kind, namespace, name)}/status"
+        body = [
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._request(
+            "patch", kind, "PATCH", path, query=query, body=body, content="application/json-patch+json"
+        )
+
+    async def delete(
+        self, kind: Kind, namespace: str | None, name: str, *, uid: str, resource_version: str | None = None
+    ) -> None:
+        """Delete this very object, its dependents in the background. One that is gone already is fine.
+
+        Raises Conflict when the name belongs to another object now, or the object is newer than resource_version.
+        """
+        preconditions = {"uid": uid} if resource_version is None else {"uid": uid, "resourceVersion": resource_version}
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": preconditions,
+        }
+        try:
+            await self._request("delete", kind, "DELETE", _path(kind, namespace, name), body=body)
+        except NotFound:
+            return
+
+    async def event(
+        self,
+        regarding: Mapping[str, Any],
+        *,
+        reason: str,
+        note: str,
+        action: str,
+        now: datetime,
+        type: Literal["Normal", "Warning"] = "Normal",
+        key: str = "",
+        instance: str = FIELD_MANAGER,
+    ) -> None:
+        """Post an events.k8s.io Event about an object, given as the API server returned it.
+
+        The name is a digest of the object's uid and of what is said, so a retry says nothing twice. key tells apart two
+        occasions of the same words, for example status.sequence. The note is cut at 1,024 bytes.
+        """
+        metadata = regarding["metadata"]
+        note = note.encode()[:_NOTE_LIMIT_BYTES].decode(errors="ignore")
+        said = "\0".join((metadata["uid"], reason, action, note, key))
+        namespace = metadata.get("namespace") or "default"
+        body = {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.kind,
+            "metadata": {
+                "name": f"{metadata['name'][:200]}.{hashlib.sha256(said.encode()).hexdigest()[:16]}",
+                "namespace": namespace,
+            },
+            "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": CONTROLLER,
+            "reportingInstance": instance[:128],
+            "type": type,
+            "reason": reason,
+            "action": action,
+            "note": note,
+            "regarding": {
+                "apiVersion": regarding["apiVersion"],
+                "kind": regarding["kind"],
+                "name": metadata["name"],
+                "namespace": metadata.get("namespace", ""),
+                "uid": metadata["uid"],
+                "resourceVersion": metadata.get("resourceVersion", ""),
+            },
+        }
+        try:
+            await self._request("create", EVENT, "POST", _path(EVENT, namespace), body=body)
+        except AlreadyExists:
+            return
+
+    async def _request(
+        self,
+        verb: str,
+        kind: Kind,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content: str = "application/json",
+        accept: str | None = None,
+    ) -> Object:
+        headers = {"Accept": accept or "application/json", "Content-Type": content}
+        code = "unreachable"
+        try:
+            method, url, headers, body, _ = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(method, url, headers, body, _request_timeout=self._timeout)
+            content_read = await response.read()  # type: ignore[no-untyped-call]
+            code = str(response.status)
+            answer = _parse(content_read, response.status)
+        except (TimeoutError, aiohttp.ClientError, OSError, ConfigException) as error:
+            raise Unreachable(f"the Kubernetes API cannot be reached: {error or type(error).__name__}") from error
+        finally:
+            self._on_request(verb, kind.kind, code)
+        if 200 <= response.status < 300:
+            return answer
+        raise _error(response.status, answer)
+
+
+def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
+    parts = [kind.root]
+    if kind.namespaced and namespace is not None:
+        parts += ["namespaces", namespace]
+    parts.append(kind.plural)
+    if name is not None:
+        parts.append(name)
+    return "/".join(parts)
+
+
+def _dry_run(wanted: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if wanted else {}
+
+
+def _parse(content: bytes, status: int) -> Object:
+    try:
+        answer: Object = json.loads(content)
+    except ValueError as error:  # a proxy's page, or a body cut off
+        if 200 <= status < 300:
+            raise Unreachable(f"the Kubernetes API answered {status} with something that is not JSON") from error
+        return {"message": content.decode(errors="replace").strip()}
+    return answer
+
+
+def _error(status: int, answer: Object) -> KubeError:
+    message = str(answer.get("message") or f"status {status}")
+    if len(message) > _MESSAGE_LIMIT:
+        message = message[: _MESSAGE_LIMIT - 1] + "…"
+    match status, answer.get("reason"):
+        case 409, "AlreadyExists":
+            return AlreadyExists(message)
+        case ((409 | 410), _):  # 410: a page of a list expired
+            return Conflict(message)
+        case 404, _:
+            return NotFound(message)
+        case ((401 | 429), _):
+            return Unreachable(f"the Kubernetes API answered {status}: {message}")
+        case _ if status >= 500:
+            return Unreachable(f"the Kubernetes API answered {status}: {message}")
+        case _:
+            return Refused(message)
