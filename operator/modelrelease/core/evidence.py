@@ -33,6 +33,8 @@ DETECTION_Z = 0.8416
 """Standard normal quantile of the 80 % power that `smallest_detectable` asks for."""
 
 _FORMAT = "1"
+_LEAST_TRAFFIC = 1e-6  # what extrapolation leaves of no request at all
+_MOST_REQUESTS = 2.0**53  # doubles count exactly up to here
 _PACKED = struct.Struct(f"<{len(REGRESSION_BETS) + 1 + len(SAFETY_BETS)}d")
 _LEAST_PIVOT_FACTOR = 0.05
 
@@ -181,12 +183,12 @@ def observe(wealth: Wealth, plan: TestPlan, canary: Counts, stable: Counts | Non
     """Wealth after one poll, whose increments of both arms cover the same interval.
 
     Without canary requests, or without stable ones under a relative margin, the poll is no evidence and `wealth` comes
-    back unchanged. More bad requests than requests (scrape skew) are clipped. Negative or non-finite counts raise
-    ValueError.
+    back unchanged. More bad requests than requests (scrape skew) are clipped. Negative or non-finite counts, and those
+    above 2**53, raise ValueError.
     """
     canary = _clipped(canary)
     stable = _clipped(stable) if stable is not None else Counts(0.0, 0.0)
-    if canary.total <= 0.0 or (plan.margin.relative > 0.0 and stable.total <= 0.0):
+    if canary.total < _LEAST_TRAFFIC or (plan.margin.relative > 0.0 and stable.total < _LEAST_TRAFFIC):
         return wealth
     margin, tempering, log_cap = plan.margin, plan.tempering, plan.log_cap
     pivot_rate = (wealth.rollout_stable.rate or 0.0) if plan.pivot else 0.0
@@ -348,8 +350,8 @@ def decode(text: str) -> Wealth:
 
 def _clipped(counts: Counts) -> Counts:
     total, bad = counts.total, counts.bad
-    if not (0.0 <= total < math.inf and 0.0 <= bad < math.inf):
-        raise ValueError(f"counts must be finite and not negative, got {counts}")
+    if not (0.0 <= total <= _MOST_REQUESTS and 0.0 <= bad < math.inf):
+        raise ValueError(f"counts must be finite, not negative and at most 2**53, got {counts}")
     return counts if bad <= total else Counts(total, total)
 
 
@@ -362,7 +364,7 @@ def _number(value: float) -> str:
 
 
 def _log_terms(bet: float, margin: Margin, ratio: float) -> tuple[float, float, float]:
-    """Log e of a bad canary request, of a bad stable one, and the price of any canary one; `ratio` stable per canary."""
+    """Log e of a bad canary request, of a bad stable one, the price of each canary one; `ratio`: stable per canary."""
     kappa = margin.relative / ratio
     u = (bet - 1.0) / (1.0 + kappa * bet)
     on_request = math.log1p(margin.absolute * u)
