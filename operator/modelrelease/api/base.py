@@ -7,12 +7,14 @@ hold is said once, here or on the field, and reaches the CRD from there (`api.cr
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -117,6 +119,28 @@ Time = Annotated[
 IntOrString = Annotated[int | str, WithJsonSchema({"x-kubernetes-int-or-string": True})]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Weight = Annotated[int, Field(ge=0, le=100)]
+
+
+def _clip(limit: int) -> Callable[[str], str]:
+    def clip(text: str) -> str:
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+
+    return clip
+
+
+def _sentence(limit: int) -> tuple[Any, ...]:
+    """Clipped when read and when written: a copy is not validated, and a refused status would stop the release."""
+    clip = _clip(limit)
+    return (
+        BeforeValidator(clip, json_schema_input_type=str),
+        PlainSerializer(clip, return_type=str),
+        WithJsonSchema({"type": "string", "maxLength": limit}),
+    )
+
+
+Word = Annotated[str, Field(max_length=128)]
+Sentence = Annotated[str, *_sentence(256)]
+Paragraph = Annotated[str, *_sentence(1024)]
 
 LATE_DEFAULT: dict[str, Any] = {"x-modelrelease-late-default": True}
 """The json_schema_extra of a field whose default the runtime decides: the API server sets none."""

@@ -159,6 +159,7 @@ class Bake(SpecModel):
         0,
         ge=0,
         le=50,
+        json_schema_extra=LATE_DEFAULT,
         description="Percent of traffic kept on the former revision while baking, so that comparison goes on.",
     )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import StatusModel, Time, list_map
+from .base import Paragraph, Sentence, StatusModel, Time, Word, list_map
 
 Slot = Literal["a", "b"]
 
@@ -37,9 +37,9 @@ class Outcome(StrEnum):
 class RevisionStatus(StatusModel):
     """A revision by its two digests; the ControllerRevision <release>-<revision>-<rules> holds the rest."""
 
-    revision: str = Field(description="Digest of what runs: model version, pod template, runtime, ports.")
-    rules: str = Field(description="Digest of how it is judged: effective gates, checks and phases.")
-    version: str = Field(description="Version of the model in the registry.")
+    revision: Word = Field(description="Digest of what runs: model version, pod template, runtime, ports.")
+    rules: Word = Field(description="Digest of how it is judged: effective gates, checks and phases.")
+    version: Word = Field(description="Version of the model in the registry.")
     slot: Slot = Field(description="Which of the two Services points at it.")
     replicas: int = Field(0, description="Pods that it should have.")
     ready: int = Field(0, description="Pods that are ready.")
@@ -67,8 +67,8 @@ class ReturnStatus(StatusModel):
     """A return of traffic to the stable revision that is under way."""
 
     outcome: Outcome = Field(description="What becomes of the candidate afterwards.")
-    reason: str = Field(description="Reason of the return.")
-    message: str = Field(description="What was seen, for people.")
+    reason: Word = Field(description="Reason of the return.")
+    message: Paragraph = Field(description="What was seen, for people.")
     since: Time = Field(description="When it was decided.")
     confirmed_at: Time | None = Field(None, description="When the gateway had confirmed weight 0.")
 
@@ -80,11 +80,17 @@ class CandidateStatus(RevisionStatus):
     started_at: Time = Field(description="When the rollout began.")
     step: int = Field(0, description="Index of the current phase.")
     stage_since: Time = Field(description="When the current stage or phase began.")
-    waited_seconds: float = Field(0, description="Seconds of the current stage or phase that count against its deadline or timeout.")
+    waited_seconds: float = Field(
+        0, description="Seconds of the current stage or phase that count against its deadline or timeout."
+    )
     waited_until: Time | None = Field(None, description="Until when waitedSeconds is counted.")
     ready_since: Time | None = Field(None, description="Since when enough pods are ready without a break.")
+    exposed: bool = Field(False, description="True once it was given traffic.")
+    hurried: bool = Field(False, description="A person ended the waits for time and evidence (command promote).")
     fast: bool = Field(False, description="True for a revision that this release promoted before: no gates, no phases.")
-    retreats: int = Field(0, description="How often its traffic was taken back because pods were lost, not because it was worse.")
+    retreats: int = Field(
+        0, description="How often its traffic was taken back because pods were lost, not because it was worse."
+    )
     returning: ReturnStatus | None = Field(None, description="The return of its traffic, while that is under way.")
 
 
@@ -100,7 +106,7 @@ class TrafficStatus(StatusModel):
 class StepStatus(StatusModel):
     """The phase of the rollout as people count it."""
 
-    name: str = Field(description="Name of the phase.")
+    name: Word = Field(description="Name of the phase.")
     number: int = Field(description="Number of the phase, from 1.")
     of: int = Field(description="How many phases there are.")
     weight: int = Field(description="Percent of traffic that the phase allows the candidate.")
@@ -110,14 +116,14 @@ class StepStatus(StatusModel):
 class GateStatus(StatusModel):
     """What a gate saw."""
 
-    name: str = Field(description="Name of the gate.")
+    name: Word = Field(description="Name of the gate.")
     verdict: Literal["Pass", "Fail", "Unavailable", "InsufficientData"] = Field(description="Its verdict.")
-    message: str = Field(description="Seen against needed.")
+    message: Sentence = Field(description="Seen against needed.")
     value: float | None = Field(None, description="The candidate's value; of the worst slice, for slices.")
     champion: float | None = Field(None, description="The champion's value.")
     threshold: float | None = Field(None, description="What was needed.")
-    dataset: str | None = Field(None, description="Name and digest of the evaluation data set.")
-    source: str | None = Field(None, description="LoggedModel or Run, and the run's id.")
+    dataset: Sentence | None = Field(None, description="Name and digest of the evaluation data set.")
+    source: Sentence | None = Field(None, description="LoggedModel or Run, and the run's id.")
 
 
 class ArmStatus(StatusModel):
@@ -131,23 +137,25 @@ class ArmStatus(StatusModel):
 class CheckStatus(StatusModel):
     """What an online check saw."""
 
-    name: str = Field(description="Name of the check.")
+    name: Word = Field(description="Name of the check.")
     verdict: Literal["Pass", "Fail", "Waiting", "NoData", "Unavailable"] = Field(description="Its verdict.")
-    message: str = Field(description="One sentence for people.")
+    message: Sentence = Field(description="One sentence for people.")
     canary: ArmStatus | None = Field(None, description="Counts of the candidate.")
     stable: ArmStatus | None = Field(None, description="Counts of the stable revision.")
     allowed: float | None = Field(None, description="Rate that the margin allows the candidate.")
-    evidence_percent: int = Field(0, description="How much of the evidence that a rollback needs has been seen, in percent.")
+    evidence_percent: int = Field(
+        0, description="How much of the evidence that a rollback needs has been seen, in percent."
+    )
     requests_needed: int | None = Field(None, description="About how many more requests of the candidate a Pass needs.")
 
 
 class Condition(StatusModel):
     """A Kubernetes condition."""
 
-    type: str = Field(description="Type of the condition.", max_length=64)
+    type: Word = Field(description="Type of the condition.")
     status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
-    reason: str = Field(description="One word of a fixed list.", max_length=64)
-    message: str = Field(description="For people.", max_length=2048)
+    reason: Word = Field(description="One word of a fixed list.")
+    message: Paragraph = Field(description="For people.")
     observed_generation: int = Field(description="Generation of the spec that it speaks of.")
     last_transition_time: Time = Field(description="When status last changed.")
 
@@ -155,11 +163,11 @@ class Condition(StatusModel):
 class HistoryEntry(StatusModel):
     """How a rollout ended."""
 
-    version: str = Field(description="Version of the model.")
-    revision: str = Field(description="Digest of what ran.")
-    outcome: str = Field(description="Promoted, RolledBack, Superseded or Dropped.")
-    reason: str = Field(description="Reason of the outcome.")
-    message: str = Field(description="What was seen.", max_length=1024)
+    version: Word = Field(description="Version of the model.")
+    revision: Word = Field(description="Digest of what ran.")
+    outcome: Word = Field(description="Promoted, RolledBack, Superseded or Dropped.")
+    reason: Word = Field(description="Reason of the outcome.")
+    message: Paragraph = Field(description="What was seen.")
     started_at: Time = Field(description="When the rollout began.")
     ended_at: Time = Field(description="When it ended.")
 
@@ -167,10 +175,10 @@ class HistoryEntry(StatusModel):
 class RollbackStatus(StatusModel):
     """The last return of traffic because of harm."""
 
-    version: str = Field(description="Version that lost its traffic.")
-    revision: str = Field(description="Its digest.")
-    reason: str = Field(description="Why.")
-    message: str = Field(description="What was seen.", max_length=1024)
+    version: Word = Field(description="Version that lost its traffic.")
+    revision: Word = Field(description="Its digest.")
+    reason: Word = Field(description="Why.")
+    message: Paragraph = Field(description="What was seen.")
     decided_at: Time = Field(description="When the verdict fell.")
     routed_at: Time | None = Field(None, description="When the gateway had confirmed 100 % on the stable revision.")
     seconds: float | None = Field(None, description="From verdict to the confirmed route.")
@@ -180,28 +188,30 @@ class RollbackStatus(StatusModel):
 class QuarantineEntry(StatusModel):
     """A revision that failed and is not tried again under the same rules."""
 
-    key: str = Field(description="<revision>-<rules>.")
-    version: str = Field(description="Version of the model.")
-    outcome: Literal["RolledBack", "Blocked"] = Field(description="RolledBack, or Blocked where nothing could take over.")
-    reason: str = Field(description="Why.")
-    message: str = Field(description="What was seen.", max_length=1024)
+    key: Word = Field(description="<revision>-<rules>.")
+    version: Word = Field(description="Version of the model.")
+    outcome: Literal["RolledBack", "Blocked"] = Field(
+        description="RolledBack, or Blocked where nothing could take over."
+    )
+    reason: Word = Field(description="Why.")
+    message: Sentence = Field(description="What was seen.")
     since: Time = Field(description="Since when.")
 
 
 class CommandStatus(StatusModel):
     """A command of a person and what became of it."""
 
-    command: str = Field(description="As it stood in the annotation.", max_length=256)
-    result: str = Field(description="Accepted, or why it was ignored.", max_length=512)
+    command: Sentence = Field(description="As it stood in the annotation.")
+    result: Sentence = Field(description="Accepted, or why it was ignored.")
     at: Time = Field(description="When it was read.")
 
 
 class AliasStatus(StatusModel):
     """The registry alias that this release moves."""
 
-    alias: str = Field(description="Name of the alias.")
-    version: str = Field(description="Version that it should point at.")
-    former: str | None = Field(None, description="Version that it pointed at before.")
+    alias: Word = Field(description="Name of the alias.")
+    version: Word = Field(description="Version that it should point at.")
+    former: Word | None = Field(None, description="Version that it pointed at before.")
     state: Literal["Pending", "Written", "Restoring", "Restored", "Lost"] = Field(
         description="Pending and Restoring are still to be written; Lost: somebody else moved it."
     )
@@ -210,11 +220,11 @@ class AliasStatus(StatusModel):
 class Summary(StatusModel):
     """The columns of kubectl get."""
 
-    serving: str = Field("-", description="Version and ready pods that serve.")
-    candidate: str = Field("-", description="Version and ready pods on their way.")
-    step: str = Field("-", description="Phase of the rollout.")
-    weight: str = Field("-", description="Percent of traffic on the candidate.")
-    why: str = Field("", description="Why it stands where it stands.", max_length=256)
+    serving: Word = Field("-", description="Version and ready pods that serve.")
+    candidate: Word = Field("-", description="Version and ready pods on their way.")
+    step: Word = Field("-", description="Phase of the rollout.")
+    weight: Word = Field("-", description="Percent of traffic on the candidate.")
+    why: Sentence = Field("", description="Why it stands where it stands.")
     since: Time | None = Field(None, description="Since when.")
 
 
@@ -224,18 +234,30 @@ class ModelReleaseStatus(StatusModel):
     observed_generation: int = Field(0, description="Generation of the spec that this status speaks of.")
     sequence: int = Field(0, description="Rises with every decision; children carry the one they were written under.")
     phase: Literal[
-        "Pending", "Gating", "Blocked", "Progressing", "Held", "Baking", "Promoted", "RollingBack", "RolledBack", "Invalid"
+        "Pending",
+        "Gating",
+        "Blocked",
+        "Progressing",
+        "Held",
+        "Baking",
+        "Promoted",
+        "RollingBack",
+        "RolledBack",
+        "Invalid",
     ] = Field("Pending", description="Where the release stands.")
-    message: str = Field("", description="What is seen, what happens next.", max_length=2048)
+    message: Paragraph = Field("", description="What is seen, what happens next.")
     summary: Summary = Field(Summary(), description="The columns of kubectl get.")
     replicas: int = Field(0, description="Ready pods of the stable revision, for the scale subresource.")
-    selector: str = Field("", description="Label selector of the stable revision's pods, for the scale subresource.")
+    selector: str = Field(
+        "", max_length=512, description="Label selector of the stable revision's pods, for the scale subresource."
+    )
     stable: StableStatus | None = Field(None, description="The revision that serves.")
     candidate: CandidateStatus | None = Field(None, description="The revision on its way.")
     previous: PreviousStatus | None = Field(None, description="The revision that served before.")
     traffic: TrafficStatus | None = Field(None, description="Weights of the route.")
     step: StepStatus | None = Field(None, description="The current phase of the rollout.")
     paused: bool = Field(False, description="A person paused the rollout.")
+    refreshed_at: Time | None = Field(None, description="When counts and texts were last written; at most once a minute.")
     gates: Annotated[tuple[GateStatus, ...], Field(max_length=64, json_schema_extra=list_map())] = Field(
         (), description="What the gates saw last."
     )
@@ -247,7 +269,11 @@ class ModelReleaseStatus(StatusModel):
     )
     history: tuple[HistoryEntry, ...] = Field((), max_length=10, description="The last rollouts, newest first.")
     last_rollback: RollbackStatus | None = Field(None, description="The last return of traffic because of harm.")
-    quarantine: tuple[QuarantineEntry, ...] = Field((), max_length=20, description="Revisions that are not tried again.")
+    quarantine: tuple[QuarantineEntry, ...] = Field(
+        (), max_length=20, description="Revisions that are not tried again."
+    )
     commands: tuple[CommandStatus, ...] = Field((), max_length=20, description="The last commands, newest first.")
     alias: AliasStatus | None = Field(None, description="The registry alias that this release moves.")
-    evidence: str | None = Field(None, max_length=16384, description="Accumulated evidence, one versioned compact string.")
+    evidence: str | None = Field(
+        None, max_length=16384, description="Accumulated evidence, one versioned compact string."
+    )
