@@ -89,7 +89,8 @@ class Workload(SpecModel):
     )
     runtime: Literal["http"] = Field(
         "http",
-        description="Inference runtime: names the metrics, ports, warm-up and drain. http is any server with Prometheus HTTP metrics.",
+        description="Inference runtime: names the metrics, ports, warm-up and drain. http is any server with "
+        "Prometheus HTTP metrics.",
     )
     ports: Ports | None = Field(None, description="Ports of the server container. Default: those of the runtime.")
     drain_timeout: Duration | None = Field(
@@ -98,7 +99,8 @@ class Workload(SpecModel):
         "Default: the runtime's, 60s for http.",
     )
     template: Template = Field(
-        description="Pod template as in a Deployment; labels and the MODEL_NAME, MODEL_VERSION and MODEL_URI variables are added."
+        description="Pod template as in a Deployment; labels and the variables MODEL_NAME, MODEL_VERSION and MODEL_URI "
+        "are added."
     )
 
 
@@ -160,7 +162,8 @@ class Bake(SpecModel):
         ge=0,
         le=50,
         json_schema_extra=LATE_DEFAULT,
-        description="Percent of traffic kept on the former revision while baking, so that comparison goes on.",
+        description="Percent of traffic kept on the former revision while baking, so that comparison goes on. "
+        "Default 0.",
     )
 
 
@@ -169,13 +172,14 @@ class Rollout(SpecModel):
 
     phases: Phases = Field(
         (),
-        description="Steps of the rollout. Default: those of the policy, else 5 %, 50 % and 100 % with 10 minutes at each.",
+        description="Steps of the rollout. Default: those of the policy, else 5 %, 50 % and 100 % with 10 minutes at "
+        "each.",
     )
     bake: Bake = Field(Bake(), description="The time after full weight before the former revision is stopped.")
     progress_deadline: Duration = Field(
         "30m",
-        description="Longest time for the candidate's pods to become ready. It does not run while a pod cannot be scheduled "
-        "or an image is being pulled.",
+        description="Longest time for the candidate's pods to become ready. It does not run while a pod cannot be "
+        "scheduled or an image is being pulled.",
     )
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = Field(
         "Hold", description="What happens when a phase's timeout ends without enough evidence."
@@ -195,7 +199,8 @@ class RegistrySpec(SpecModel):
         min_length=1,
         max_length=128,
         pattern=r"^[A-Za-z0-9_-]+$",
-        description="Alias that is moved to the version on promotion, for example champion, and given back on a rollback if it still points there.",
+        description="Alias that is moved to the version on promotion, for example champion, and given back on a "
+        "rollback if it still points there.",
     )
 
 
@@ -221,7 +226,8 @@ class ModelReleaseSpec(SpecModel):
     gates: Gates = Field((), description="Evaluation gates; all must pass.")
     checks: Checks = Field(
         (),
-        description="Online checks of the canary; all must pass. Default: the runtime's, errors and latency against stable.",
+        description="Online checks of the canary; all must pass. Default: the runtime's, errors and latency against "
+        "stable.",
     )
     rollout: Rollout = Field(Rollout(), description="How traffic moves to a new revision.")
     registry: RegistrySpec | None = Field(None, description="What is written to the registry on promotion.")

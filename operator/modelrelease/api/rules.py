@@ -1,10 +1,11 @@
-"""How a release is judged: evaluation gates, online checks and rollout phases, shared by ModelRelease and ReleasePolicy.
+"""How a release is judged: evaluation gates, online checks and rollout phases, for ModelRelease and ReleasePolicy.
 
 No verdicts here (`core.gates`, `core.checks`), only what a person may ask for and the bounds of it.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -43,8 +44,8 @@ class ChampionBound(SpecModel):
     max_rise: float | None = Field(
         None,
         ge=0,
-        description="The candidate's value may be higher than the champion's by at most this much (absolute); for metrics "
-        "where less is better, such as a loss.",
+        description="The candidate's value may be higher than the champion's by at most this much (absolute); for "
+        "metrics where less is better, such as a loss.",
     )
 
     @model_validator(mode="after")
@@ -117,8 +118,8 @@ class SliceGate(SpecModel):
     max: float | None = Field(None, description="Every slice must have at most this value.")
     champion: ChampionBound | None = Field(
         None,
-        description="Bound against the same slice of the model that serves today. A slice that the champion has and the "
-        "candidate lacks fails.",
+        description="Bound against the same slice of the model that serves today. A slice that the champion has and "
+        "the candidate lacks fails.",
     )
 
     @model_validator(mode="after")
@@ -261,7 +262,8 @@ class Phase(SpecModel):
     )
     timeout: Duration = Field(
         "24h",
-        description="Longest wait for evidence; then onInconclusive decides. It does not run while evidence is missing.",
+        description="Longest wait for evidence; then onInconclusive decides. It does not run while evidence is "
+        "missing.",
     )
 
 
@@ -281,9 +283,7 @@ Phases = Annotated[tuple[Phase, ...], Field(max_length=16, json_schema_extra={**
 def check_phases(phases: tuple[Phase, ...]) -> None:
     """Raise ValueError unless weights rise from above 0 to 100 and names are unique."""
     weights = [phase.weight for phase in phases]
-    if phases and (
-        weights[-1] != 100 or weights[0] <= 0 or any(a >= b for a, b in zip(weights, weights[1:], strict=False))
-    ):
+    if phases and (weights[-1] != 100 or weights[0] <= 0 or any(a >= b for a, b in pairwise(weights))):
         raise ValueError(f"phases: weights must rise from above 0 and end at 100, got {weights}")
     check_unique("phases", [phase.name for phase in phases])
 

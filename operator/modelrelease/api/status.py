@@ -257,7 +257,9 @@ class ModelReleaseStatus(StatusModel):
     traffic: TrafficStatus | None = Field(None, description="Weights of the route.")
     step: StepStatus | None = Field(None, description="The current phase of the rollout.")
     paused: bool = Field(False, description="A person paused the rollout.")
-    refreshed_at: Time | None = Field(None, description="When counts and texts were last written; at most once a minute.")
+    refreshed_at: Time | None = Field(
+        None, description="When counts and texts were last written; at most once a minute."
+    )
     gates: Annotated[tuple[GateStatus, ...], Field(max_length=64, json_schema_extra=list_map())] = Field(
         (), description="What the gates saw last."
     )
