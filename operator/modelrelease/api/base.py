@@ -139,6 +139,7 @@ def _sentence(limit: int) -> tuple[Any, ...]:
 
 
 Word = Annotated[str, Field(max_length=128)]
+Phrase = Annotated[str, *_sentence(128)]
 Sentence = Annotated[str, *_sentence(256)]
 Paragraph = Annotated[str, *_sentence(1024)]
 

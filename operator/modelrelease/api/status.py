@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Paragraph, Sentence, StatusModel, Time, Word, list_map
+from .base import Paragraph, Phrase, Sentence, StatusModel, Time, Word, list_map
 
 Slot = Literal["a", "b"]
 
@@ -122,8 +122,8 @@ class GateStatus(StatusModel):
     value: float | None = Field(None, description="The candidate's value; of the worst slice, for slices.")
     champion: float | None = Field(None, description="The champion's value.")
     threshold: float | None = Field(None, description="What was needed.")
-    dataset: Sentence | None = Field(None, description="Name and digest of the evaluation data set.")
-    source: Sentence | None = Field(None, description="LoggedModel or Run, and the run's id.")
+    dataset: Phrase | None = Field(None, description="Name and digest of the evaluation data set.")
+    source: Phrase | None = Field(None, description="LoggedModel or Run, and the run's id.")
 
 
 class ArmStatus(StatusModel):
@@ -167,7 +167,7 @@ class HistoryEntry(StatusModel):
     revision: Word = Field(description="Digest of what ran.")
     outcome: Word = Field(description="Promoted, RolledBack, Superseded or Dropped.")
     reason: Word = Field(description="Reason of the outcome.")
-    message: Paragraph = Field(description="What was seen.")
+    message: Sentence = Field(description="What was seen.")
     started_at: Time = Field(description="When the rollout began.")
     ended_at: Time = Field(description="When it ended.")
 
@@ -177,7 +177,7 @@ class RollbackStatus(StatusModel):
 
     version: Word = Field(description="Version that lost its traffic.")
     revision: Word = Field(description="Its digest.")
-    reason: Word = Field(description="Why.")
+    reason: Word = Field(description="Reason of the return, one word.")
     message: Paragraph = Field(description="What was seen.")
     decided_at: Time = Field(description="When the verdict fell.")
     routed_at: Time | None = Field(None, description="When the gateway had confirmed 100 % on the stable revision.")
@@ -193,7 +193,7 @@ class QuarantineEntry(StatusModel):
     outcome: Literal["RolledBack", "Blocked"] = Field(
         description="RolledBack, or Blocked where nothing could take over."
     )
-    reason: Word = Field(description="Why.")
+    reason: Word = Field(description="Reason of the return, one word.")
     message: Sentence = Field(description="What was seen.")
     since: Time = Field(description="Since when.")
 
@@ -266,7 +266,7 @@ class ModelReleaseStatus(StatusModel):
     checks: Annotated[tuple[CheckStatus, ...], Field(max_length=32, json_schema_extra=list_map())] = Field(
         (), description="What the checks saw last."
     )
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))] = Field(
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=12, json_schema_extra=list_map("type"))] = Field(
         (), description="Conditions, in the sense of Kubernetes' conventions."
     )
     history: tuple[HistoryEntry, ...] = Field((), max_length=10, description="The last rollouts, newest first.")
