@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import aiohttp
 from kubernetes.aio import client, config
+from kubernetes.aio.client import rest
 from kubernetes.aio.config import ConfigException
 
 from modelrelease.api.base import API_VERSION
@@ -27,6 +28,8 @@ CONTROLLER = "modelrelease.dev/operator"
 PAGE_SIZE = 500
 _MESSAGE_LIMIT = 600
 _NOTE_LIMIT_BYTES = 1024
+_NO_ANSWER = "the Kubernetes API did not answer in time"
+_ESCAPED_BY_GO = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +120,9 @@ class Kube:
         self, configuration: client.Configuration, *, timeout_s: float = 10, on_request: OnRequest = _ignore_request
     ) -> None:
         self._configuration = configuration
-        self._api = client.ApiClient(configuration)
-        self._api.user_agent = FIELD_MANAGER
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._on_request = on_request
+        self._session: aiohttp.ClientSession | None = None  # needs a running loop
 
     @classmethod
     async def connect(
@@ -146,16 +148,17 @@ class Kube:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()  # type: ignore[no-untyped-call]
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     async def credentials(self) -> Credentials:
         """The credentials as they are now; a service account's token is rotated, so do not keep them for long."""
-        setting = (await self._configuration.auth_settings()).get("BearerToken")
         return Credentials(
             server=self._configuration.host,
             ca_path=self._configuration.ssl_ca_cert,
             insecure=not self._configuration.verify_ssl,
-            authorization=setting["value"] if setting else None,
+            authorization=await self._authorization(),
             certificate_path=self._configuration.cert_file,
             key_path=self._configuration.key_file,
         )
@@ -213,9 +216,11 @@ class Kube:
         dry_run: bool = False,
         force: bool = True,
     ) -> Object:
-        """Server-side apply. Creates what does not exist, unless body says metadata.resourceVersion or metadata.uid.
+        """Server-side apply. Creates what does not exist.
 
-        Raises Conflict when those are not the live object's, or, without force, when another manager owns a field.
+        With metadata.uid and metadata.resourceVersion in body it changes the object just as it was read, else raises
+        Conflict. Give both: resourceVersion alone creates anew what was deleted since. Without force, a field that
+        another manager owns is a Conflict too.
         """
         query = {
             "fieldManager": FIELD_MANAGER,
@@ -230,7 +235,10 @@ class Kube:
         )
 
     async def patch(self, kind: Kind, namespace: str | None, name: str, body: Mapping[str, Any]) -> Object:
-        """JSON merge patch: null removes. With metadata.resourceVersion in it a stale one raises Conflict."""
+        """JSON merge patch: null removes. With metadata.resourceVersion in it a stale one raises Conflict.
+
+        For a ControllerRevision use this, not apply(), which rewrites floats in data and is refused.
+        """
         path = _path(kind, namespace, name)
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request(
@@ -335,28 +343,56 @@ class Kube:
         content: str = "application/json",
         accept: str | None = None,
     ) -> Object:
-        headers = {"Accept": accept or "application/json", "Content-Type": content}
         code = "unreachable"
         try:
-            method, url, headers, body, _ = await self._api.param_serialize(
+            headers = {"Accept": accept or "application/json", "Content-Type": content}
+            authorization = await self._authorization()
+            if authorization:
+                headers["Authorization"] = authorization
+            async with self._connections().request(
                 method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            response = await self._api.call_api(method, url, headers, body, _request_timeout=self._timeout)
-            content_read = await response.read()  # type: ignore[no-untyped-call]
+                self._configuration.host + path,
+                params=query,
+                data=None if body is None else _encode(body),
+                headers=headers,
+                timeout=self._timeout,
+                proxy=self._configuration.proxy,
+                server_hostname=self._configuration.tls_server_name,
+            ) as response:
+                content_read = await response.read()
             code = str(response.status)
             answer = _parse(content_read, response.status)
         except (TimeoutError, aiohttp.ClientError, OSError, ConfigException) as error:
-            raise Unreachable(f"the Kubernetes API cannot be reached: {error or type(error).__name__}") from error
+            raise Unreachable(f"the Kubernetes API cannot be reached: {error}" if str(error) else _NO_ANSWER) from error
         finally:
             self._on_request(verb, kind.kind, code)
         if 200 <= response.status < 300:
             return answer
         raise _error(response.status, answer)
+
+    async def _authorization(self) -> str | None:
+        setting = (await self._configuration.auth_settings()).get("BearerToken")
+        return setting["value"] if setting else None
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            tls = rest.RESTClientObject(self._configuration).ssl_context
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=tls),
+                headers={"User-Agent": FIELD_MANAGER},
+                trust_env=True,
+            )
+        return self._session
+
+
+def _encode(body: Any) -> bytes:
+    """JSON byte for byte as the API server itself writes it, floats excepted.
+
+    It compares the data of a ControllerRevision by bytes: with a space after a colon, or keys in another order, any
+    later change of a label is refused because "data is immutable".
+    """
+    text = json.dumps(body, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.translate(_ESCAPED_BY_GO).encode()
 
 
 def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
@@ -385,9 +421,12 @@ def _parse(content: bytes, status: int) -> Object:
 
 def _error(status: int, answer: Object) -> KubeError:
     message = str(answer.get("message") or f"status {status}")
+    causes = (answer.get("details") or {}).get("causes") or ()
     if len(message) > _MESSAGE_LIMIT:
         message = message[: _MESSAGE_LIMIT - 1] + "…"
     match status, answer.get("reason"):
+        case 422, _ if any(cause.get("field") == "metadata.uid" for cause in causes):
+            return Conflict(message)  # the name belongs to another object now
         case 409, "AlreadyExists":
             return AlreadyExists(message)
         case ((409 | 410), _):  # 410: a page of a list expired

@@ -1,9 +1,9 @@
 """The work queue: which release is worked when, and never twice at once.
 
 Concurrency, all in one event loop: a key is in line (`_ready`), being worked (`_working`), or neither; besides, it may
-have one timer. A wake while it is being worked is remembered in `_again` and puts it back in line when that pass ends, so
-no change is missed and no two passes of one key overlap. The line is first in, first out: a key that is woken all the
-time waits behind the others like every key. A pass begins by dropping the key's timer: it looks at everything anew.
+have one timer. A wake while it is being worked is remembered in `_again` and puts it back in line when that pass ends,
+so no change is missed and no two passes of one key overlap. The line is first in, first out: a key that is woken all
+the time waits behind the others like every key. A pass begins by dropping the key's timer: it looks at everything anew.
 
 A pass that raises is repeated after a back-off of its own key, doubling up to a limit. A wake does not wait for that
 back-off, nor does it reset it; only a pass that ends well does.
