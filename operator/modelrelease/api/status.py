@@ -80,6 +80,7 @@ class CandidateStatus(RevisionStatus):
     started_at: Time = Field(description="When the rollout began.")
     step: int = Field(0, description="Index of the current phase.")
     stage_since: Time = Field(description="When the current stage or phase began.")
+    clock_runs: bool = Field(False, description="Whether time counts against the deadline or timeout now.")
     waited_seconds: float = Field(
         0, description="Seconds of the current stage or phase that count against its deadline or timeout."
     )

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from modelrelease.api.reasons import Reason
+from modelrelease.api.release import ReleasePolicySpec
 
 from .evidence import Counts
 from .revision import Revision
@@ -182,13 +183,16 @@ class TemplateVerdict:
 class Observation:
     """All that one pass saw.
 
-    spec_error: why the spec could not be read, None when it could. policy_missing: name of a policy that does not exist.
+    policy: of spec.policyRef, where there is one. spec_error: why the spec could not be read, None when it could. policy_missing: name of a policy that does not exist.
     revisions: stored ControllerRevisions by key. promoted: keys of revisions this release has promoted, newest first;
     quarantined: keys with a rollback on record (both from the ControllerRevisions, to survive a lost status).
     conflicts: `Kind/name` of objects that stand in the way and are not ours.
     """
 
+    release: str
+    namespace: str
     generation: int
+    policy: ReleasePolicySpec | None = None
     revisions: Mapping[str, Revision] = field(default_factory=dict)
     promoted: tuple[str, ...] = ()
     quarantined: tuple[str, ...] = ()

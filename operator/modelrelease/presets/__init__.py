@@ -5,9 +5,9 @@ Pure data, used by `core`. Metric names are those the servers export; where they
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from collections.abc import Mapping
 
 from modelrelease.api.rules import Check, ErrorRateCheck, LatencyCheck
 

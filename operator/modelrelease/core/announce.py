@@ -1,0 +1,134 @@
+"""What changed between two statuses, in words for Events and the log. Pure: the same change gives the same words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from modelrelease.api.reasons import Phase, Reason
+from modelrelease.api.status import ModelReleaseStatus, Outcome, Stage
+
+_NOTE_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One Event: Normal, or Warning where somebody may have to look."""
+
+    type: Literal["Normal", "Warning"]
+    reason: Reason
+    note: str
+
+
+def announce(old: ModelReleaseStatus, new: ModelReleaseStatus) -> tuple[Announcement, ...]:
+    """The Events of one recorded decision, in the order in which things happened."""
+    out = [*_commands(old, new), *_rollout(old, new), *_traffic(old, new), *_phase(old, new), *_alias(old, new)]
+    return tuple(Announcement(item.type, item.reason, item.note[:_NOTE_LIMIT]) for item in out)
+
+
+def _commands(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    known = {command.command for command in old.commands}
+    out = []
+    for command in reversed(new.commands):
+        if command.command in known:
+            continue
+        ignored = command.result.startswith("ignored")
+        reason = Reason.COMMAND_IGNORED if ignored else _VERBS.get(command.command.split("@")[0], Reason.ACCEPTED)
+        out.append(Announcement("Warning" if ignored else "Normal", reason, f"{command.command}: {command.result}"))
+    return out
+
+
+_VERBS = {
+    "promote": Reason.ACCEPTED,
+    "abort": Reason.ABORTED,
+    "pause": Reason.PAUSED,
+    "resume": Reason.RESUMED,
+    "retry": Reason.RETRIED,
+    "rollback": Reason.ROLLBACK_REQUESTED,
+}
+
+
+def _rollout(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    out = []
+    before, after = old.candidate, new.candidate
+    if after is not None and (before is None or before.key != after.key):
+        serving = f"; v{new.stable.version} serves" if new.stable else ""
+        out.append(
+            Announcement("Normal", Reason.ROLLOUT_STARTED, f"v{after.version} (revision {after.revision}){serving}")
+        )
+    if after is not None and after.stage is not Stage.GATING and (before is None or before.stage is Stage.GATING):
+        if not after.fast and after.returning is None:
+            out.append(Announcement("Normal", Reason.GATES_PASSED, _gates(new)))
+    if after is not None and after.returning is not None and (before is None or before.returning is None):
+        harm = after.returning.outcome is Outcome.ROLLED_BACK
+        to = f"Sending traffic back to v{new.stable.version}." if new.stable else "Nothing else serves."
+        kind: Literal["Normal", "Warning"] = "Warning" if harm else "Normal"
+        out.append(Announcement(kind, Reason(after.returning.reason), f"{after.returning.message}. {to}"))
+    rollback = new.last_rollback
+    routed_before = old.last_rollback.routed_at if old.last_rollback else None
+    if rollback is not None and rollback.routed_at is not None and rollback.routed_at != routed_before:
+        serving = f"v{new.stable.version}" if new.stable else "stable"
+        words = f"all traffic is back on {serving}, {rollback.seconds:.1f} s after the verdict"
+        out.append(Announcement("Warning", Reason.ROLLED_BACK, words))
+    if after is not None and before is not None and after.retreats > before.retreats:
+        out.append(Announcement("Warning", Reason.RETREATED, new.message))
+    if new.stable is not None and (old.stable is None or old.stable.key != new.stable.key):
+        if old.sequence == 0 and old.candidate is None:
+            out.append(
+                Announcement(
+                    "Warning", Reason.STATUS_REBUILT, "the status was lost and has been rebuilt from the cluster"
+                )
+            )
+        else:
+            out.append(Announcement("Normal", Reason.PROMOTED, f"v{new.stable.version} serves all traffic"))
+    return out
+
+
+def _traffic(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    before, after, candidate = old.traffic, new.traffic, new.candidate
+    if after is None or candidate is None or candidate.returning is not None:
+        pass
+    elif before is None or (before.a, before.b) != (after.a, after.b):
+        weight = after.a if candidate.slot == "a" else after.b
+        step = f" in phase {new.step.name}" if new.step and weight else ""
+        return [Announcement("Normal", Reason.WEIGHT_CHANGED, f"v{candidate.version} gets {weight}% of traffic{step}")]
+    if before is not None and after is not None and before.confirmed_at and not after.confirmed_at:
+        if (before.a, before.b) == (after.a, after.b):
+            words = f"the live route no longer says {after.a}/{after.b}; putting it back"
+            return [Announcement("Warning", Reason.WEIGHT_RESTORED, words)]
+    return []
+
+
+def _phase(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    """Resting places that no other Event tells: each time the phase or its reason changes."""
+    told = (Phase.BLOCKED, Phase.HELD, Phase.INVALID, Phase.PENDING, Phase.GATING)
+    if new.phase not in told or (old.phase == new.phase and _reason(old) == _reason(new)):
+        return []
+    reason = Reason(_reason(new))
+    if reason is Reason.REGISTRY_PENDING:
+        return []
+    normal = reason in (Reason.PAUSED, Reason.SUSPENDED, Reason.WAITING_FOR_EVIDENCE, Reason.DRAINING)
+    return [Announcement("Normal" if normal else "Warning", reason, new.message)]
+
+
+def _alias(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    alias = new.alias
+    if alias is None or (old.alias is not None and old.alias.state == alias.state):
+        return []
+    if alias.state in ("Written", "Restored"):
+        return [Announcement("Normal", Reason.ALIAS_WRITTEN, f"alias {alias.alias} points at v{alias.version}")]
+    if alias.state == "Lost":
+        words = f"alias {alias.alias} was moved by somebody else and is left alone"
+        return [Announcement("Warning", Reason.ALIAS_WRITE_FAILED, words)]
+    return []
+
+
+def _gates(new: ModelReleaseStatus) -> str:
+    version = new.candidate.version if new.candidate else ""
+    if not new.gates:
+        return f"v{version}: no gates to pass"
+    return f"v{version} passed {len(new.gates)} gates: " + "; ".join(gate.message for gate in new.gates)
+
+
+def _reason(status: ModelReleaseStatus) -> str:
+    return next((item.reason for item in status.conditions if item.type == "Progressing"), "")

@@ -1,0 +1,441 @@
+"""The decision: from spec, status and what was seen, to the next status. One short function a state, and a table.
+
+    decide(spec, status, observation, now) -> Decision
+
+The rules it keeps (docs/design.md, section 4): only harm takes traffic back; missing data freezes; a weight rises only
+when gates, checks, pods and the route allow it; status is the only memory. A state's function either rests (says why)
+or moves on along an edge of TRANSITIONS; several edges may be walked in one pass. The documentation's diagram is drawn
+from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from modelrelease.api.base import format_duration, parse_duration
+from modelrelease.api.reasons import Phase, Reason
+from modelrelease.api.release import ModelReleaseSpec
+from modelrelease.api.status import ModelReleaseStatus, Outcome, Stage
+
+from . import commands, plan, rebuild
+from .draft import PREVIOUS_KEPT, Draft, Harm, Why, with_uri
+from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
+from .present import present, worth_writing
+from .revision import Revision, desired
+from .stops import Target, frozen, gate_stop, hold_stop, left_behind, promoted_before, quarantined, raise_stop, wanted
+from .wants import Wants
+
+
+class State(StrEnum):
+    """Where a release stands: at rest, or the stage of its candidate."""
+
+    IDLE = "Idle"
+    GATING = "Gating"
+    STARTING = "Starting"
+    SHIFTING = "Shifting"
+    BAKING = "Baking"
+    RETURNING = "Returning"
+
+
+TRANSITIONS: Mapping[tuple[State, State], str] = {
+    (State.IDLE, State.GATING): "another revision is wanted and the registry knows it",
+    (State.IDLE, State.STARTING): "a revision promoted before is wanted again",
+    (State.GATING, State.IDLE): "something else is wanted",
+    (State.GATING, State.STARTING): "every gate passes",
+    (State.STARTING, State.SHIFTING): "enough pods are ready and warm; the weight rises",
+    (State.STARTING, State.RETURNING): "pods crash or never become ready, or something else is wanted",
+    (State.STARTING, State.IDLE): "harm, and nothing else serves: traffic is left alone",
+    (State.SHIFTING, State.STARTING): "the phase passed: pods for the next; or pods were lost: weight 0",
+    (State.SHIFTING, State.BAKING): "full weight is confirmed",
+    (State.SHIFTING, State.RETURNING): "a check fails, pods crash, a person aborts, or something else is wanted",
+    (State.SHIFTING, State.IDLE): "a former revision has all traffic again; or harm, and nothing else serves",
+    (State.BAKING, State.IDLE): "the bake ends: promoted",
+    (State.BAKING, State.STARTING): "pods were lost: weight 0",
+    (State.BAKING, State.RETURNING): "a check fails, pods crash, a person aborts, or the spec went back to stable",
+    (State.RETURNING, State.IDLE): "requests in flight had their time",
+}
+
+_WALK = 8  # more edges than any pass can walk
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one pass decided.
+
+    status: to be recorded before anything else changes; the same object as before when nothing is worth a write.
+    store: revisions to create before that. wake_at: when to look again without being woken, None for never.
+    """
+
+    status: ModelReleaseStatus
+    store: tuple[Revision, ...]
+    wants: Wants
+    wake_at: datetime | None
+
+
+def decide(spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Observation, now: datetime) -> Decision:
+    """Decide the next status. spec is None where it cannot be read (`obs.spec_error` says why)."""
+    before = status
+    draft = Draft(spec, rebuild.rebuild(status, obs, now), obs, now)
+    _see(draft)
+    target = target_of(spec, obs)
+    commands.obey(draft, target)
+    for _ in range(_WALK):
+        state = state_of(draft.status)
+        _STATES[state](draft, target)
+        moved = state_of(draft.status)
+        if moved is state:
+            break
+        if (state, moved) not in TRANSITIONS:
+            raise AssertionError(f"no transition from {state} to {moved}")
+    status = present(draft)
+    wanted = plan.wants(spec, status, obs, target if isinstance(target, Revision) else None)
+    return Decision(worth_writing(before, status, draft), tuple(draft.store), wanted, min(draft.wake_at, default=None))
+
+
+def state_of(status: ModelReleaseStatus) -> State:
+    """The state that a status is in."""
+    return State(status.candidate.stage.value) if status.candidate else State.IDLE
+
+
+def target_of(spec: ModelReleaseSpec | None, obs: Observation) -> Target:
+    """The revision that the spec asks for, or why that cannot be said."""
+    if spec is None:
+        words = obs.spec_error or "the spec cannot be read"
+        return Why(Phase.INVALID, Reason.INVALID_SPEC, f"{words}; what serves goes on serving; correct the spec")
+    if obs.conflicts:
+        words = f"{', '.join(obs.conflicts)} exists and does not belong to this release; delete or rename it"
+        return Why(Phase.INVALID, Reason.NAME_CONFLICT, words)
+    if obs.policy_missing:
+        words = f"ReleasePolicy {obs.policy_missing} does not exist; create it or remove spec.policyRef"
+        return Why(Phase.PENDING, Reason.POLICY_NOT_FOUND, words)
+    version = str(spec.model.version)
+    if spec.model.alias is not None:
+        held = obs.registry.aliases.get(spec.model.alias)
+        if not isinstance(held, AliasTarget):
+            return _unread(held, f"alias {spec.model.alias} of {spec.model.name}")
+        version = held.version
+    return desired(obs.release, spec, obs.policy, version)
+
+
+def _unread(held: Unavailable | Missing | None, what: str) -> Why:
+    if held is None:
+        return Why(Phase.GATING, Reason.REGISTRY_PENDING, f"reading {what} from the registry")
+    return Why(Phase.GATING, held.reason, held.message)
+
+
+# -- before any state -------------------------------------------------------------------------------------------------
+def _see(draft: Draft) -> None:
+    """Take over what the cluster and the registry show: confirmed weights, ready pods, drained pods, the alias."""
+    status, obs, now = draft.status, draft.obs, draft.now
+    if status.traffic is not None:
+        live = obs.route
+        told = {"a": status.traffic.a, "b": status.traffic.b}
+        holds = live is not None and live.current and dict(live.weights) == told
+        at = (status.traffic.confirmed_at or now) if holds else None
+        draft.put(traffic=status.traffic.model_copy(update={"confirmed_at": at}))
+    size = plan.replicas(draft.spec) if draft.spec else None
+    if status.stable is not None:
+        stable = status.stable
+        ready = draft.workload(stable.revision).ready
+        draft.put(stable=stable.model_copy(update={"replicas": size or stable.replicas, "ready": ready}))
+    if status.candidate is not None:
+        draft.put_candidate(ready=draft.workload(status.candidate.revision).ready)
+    _see_previous(draft)
+    _see_alias(draft)
+
+
+def _see_previous(draft: Draft) -> None:
+    """The former revision keeps its pods until its requests had their time, and its record for a day."""
+    previous, traffic, now = draft.status.previous, draft.status.traffic, draft.now
+    if previous is None or traffic is None:
+        return
+    if previous.drained_at is None and draft.weight(previous.slot) == 0 and traffic.confirmed_at is not None:
+        revision = draft.revision(previous.key)
+        over = traffic.confirmed_at + (revision.drain_timeout if revision else timedelta())
+        if now >= over:
+            draft.put(previous=previous.model_copy(update={"drained_at": now, "replicas": 0, "ready": 0}))
+        else:
+            draft.wake(over)
+    elif previous.drained_at is not None and now >= previous.replaced_at + PREVIOUS_KEPT:
+        draft.put(previous=None)
+
+
+def _see_alias(draft: Draft) -> None:
+    """Whether the registry's alias stands where it was to be moved."""
+    alias = draft.status.alias
+    if alias is None or alias.state not in ("Pending", "Restoring"):
+        return
+    held = draft.obs.registry.aliases.get(alias.alias)
+    if not isinstance(held, AliasTarget) or held.read_at < _last_promotion(draft):
+        return
+    if held.version == alias.version:
+        draft.put(alias=alias.model_copy(update={"state": "Written" if alias.state == "Pending" else "Restored"}))
+    elif alias.state == "Restoring" and held.version != alias.former:
+        draft.put(alias=alias.model_copy(update={"state": "Lost"}))
+
+
+def _last_promotion(draft: Draft) -> datetime:
+    return draft.status.stable.promoted_at if draft.status.stable else draft.now
+
+
+# -- the states -------------------------------------------------------------------------------------------------------
+def _idle(draft: Draft, target: Target) -> None:
+    status, obs = draft.status, draft.obs
+    if status.stable is not None:
+        draft.set_weights(status.stable.slot, 100)
+    if isinstance(target, Why):
+        draft.rest(target.phase, target.reason, target.message)
+        return
+    stable, entry = status.stable, quarantined(status, target.key)
+    if stable is not None and stable.revision == target.revision:
+        if entry is not None and entry.outcome == "Blocked":
+            draft.rest(
+                Phase.BLOCKED, Reason(entry.reason), f"{entry.message}; nothing else can serve, traffic is left alone"
+            )
+        else:
+            draft.rest(Phase.PROMOTED, Reason.PROMOTED, f"v{stable.version} serves all traffic")
+        return
+    if entry is not None:
+        phase = Phase.BLOCKED if entry.outcome == "Blocked" else Phase.ROLLED_BACK
+        serves = f"v{stable.version} serves" if stable else "nothing serves"
+        words = f"{entry.message}; {serves}; v{entry.version} is quarantined: release another version, or command retry"
+        draft.rest(phase, Reason(entry.reason), words)
+        return
+    assert draft.spec is not None, "a target needs a spec"
+    if draft.spec.suspend:
+        draft.rest(Phase.PENDING, Reason.SUSPENDED, f"v{target.version} waits: spec.suspend is true")
+        return
+    if (
+        status.previous is not None
+        and status.previous.drained_at is None
+        and status.previous.revision != target.revision
+    ):
+        words = f"v{target.version} waits until the last requests on v{status.previous.version} have ended"
+        draft.rest(Phase.PENDING, Reason.DRAINING, words)
+        return
+    before = promoted_before(obs, target)
+    if before is not None and stable is not None:
+        draft.begin(before, fast=True)
+        return
+    _begin_new(draft, target)
+
+
+def _begin_new(draft: Draft, target: Revision) -> None:
+    """Start gating, once the registry knows the version and the API server accepts the pod template."""
+    obs = draft.obs
+    verdict = obs.template
+    if verdict is not None and verdict.revision == target.revision and verdict.refused is not None:
+        words = f"the API server refuses the Deployment of v{target.version}: {verdict.refused}; what serves goes on serving"
+        draft.rest(Phase.INVALID, Reason.TEMPLATE_REFUSED, words)
+        return
+    stored = obs.revisions.get(target.key)
+    if stored is not None:
+        draft.begin(stored, fast=False)
+        return
+    held = obs.registry.versions.get(target.version)
+    if not isinstance(held, ModelVersion):
+        why = _unread(held, f"{target.model} v{target.version}")
+        draft.rest(why.phase, why.reason, why.message)
+    elif held.status != "READY":
+        words = f"{target.model} v{target.version} is {held.status} in the registry; waiting until it is READY"
+        draft.rest(Phase.GATING, Reason.VERSION_NOT_READY, words)
+    elif verdict is None or verdict.revision != target.revision:
+        draft.rest(Phase.GATING, Reason.REGISTRY_PENDING, f"checking the pod template of v{target.version}")
+        draft.wake(draft.now)
+    else:
+        draft.begin(with_uri(target, held.source), fast=False)
+
+
+def _gating(draft: Draft, target: Target) -> None:
+    if not wanted(draft, target):
+        draft.put(candidate=None, gates=(), evidence=None)
+        return
+    stop = gate_stop(draft)
+    if stop is not None:
+        words = stop.message
+        if stop.reason is Reason.GATE_FAILED:
+            words += "; nothing was deployed; register a better version or edit spec.gates"
+        draft.rest(Phase.BLOCKED if stop.reason is Reason.GATE_FAILED else Phase.GATING, stop.reason, words)
+        return
+    if (held := frozen(draft, target)) is not None:
+        draft.rest(held.phase, held.reason, held.message)
+        return
+    draft.enter(Stage.STARTING)
+
+
+def _starting(draft: Draft, target: Target) -> None:
+    """Pods for the current phase, then its weight."""
+    candidate = draft.candidate
+    revision = draft.revision(candidate.key)
+    assert revision is not None, "status names only stored revisions"
+    if left_behind(draft, target):
+        return
+    assert draft.spec is not None, "left_behind rests without a spec"
+    candidate, first = draft.candidate, draft.status.stable is None
+    need = plan.pods_needed(draft.spec, revision, candidate.step, first=first)
+    pods = draft.workload(candidate.revision)
+    draft.put_candidate(replicas=max(need, candidate.replicas) if candidate.exposed else need)
+    endpoints = draft.obs.slots.get(candidate.slot)
+    reachable = endpoints.ready_endpoints if endpoints and endpoints.revision == candidate.revision else 0
+    waited = draft.clock(runs=pods.fault not in CAPACITY and not pods.loading)
+    deadline = parse_duration(draft.spec.rollout.progress_deadline)
+    if min(pods.ready, reachable) < need:
+        draft.put_candidate(ready_since=None)
+        seen = f": {pods.fault_message}" if pods.fault_message else ""
+        if waited >= deadline.total_seconds():
+            reason = Reason(pods.fault.value) if pods.fault else Reason.NEVER_READY
+            words = (
+                f"v{candidate.version} has {pods.ready} of {need} pods ready after {format_duration(deadline)}{seen}"
+            )
+            draft.give_back(Outcome.ROLLED_BACK, Harm(reason, words))
+            return
+        reason = Reason(pods.fault.value) if pods.fault else Reason.RETREATED if candidate.retreats else Reason.STARTING
+        phase = Phase.PENDING if pods.fault in CAPACITY else Phase.PROGRESSING
+        draft.rest(phase, reason, f"v{candidate.version}: {pods.ready} of {need} pods ready{seen}")
+        draft.wake(draft.now + deadline - timedelta(seconds=waited))
+        return
+    since = candidate.ready_since or draft.now
+    draft.put_candidate(ready_since=since)
+    warm = since + revision.preset.warm_up
+    if draft.now < warm:
+        draft.rest(Phase.PROGRESSING, Reason.CANDIDATE_READY, f"v{candidate.version}: {need} pods ready, warming up")
+        draft.wake(warm)
+    elif (stop := raise_stop(draft, target)) is not None:
+        draft.rest(Phase.HELD, stop.reason, stop.message)
+    else:
+        draft.raise_weight(100 if first else plan.weight_of(draft.spec, revision, candidate.step))
+
+
+def _shifting(draft: Draft, target: Target) -> None:
+    """The candidate has its phase's weight: wait for the route, the time and the evidence."""
+    candidate = draft.candidate
+    revision = draft.revision(candidate.key)
+    assert revision is not None, "status names only stored revisions"
+    if left_behind(draft, target):
+        return
+    assert draft.spec is not None, "left_behind rests without a spec"
+    candidate = draft.candidate
+    if not draft.confirmed:
+        draft.clock(runs=False)
+        problem = draft.obs.route.problem if draft.obs.route else ""
+        reason = Reason.ROUTE_NOT_ACCEPTED if problem else Reason.ROUTE_PENDING
+        draft.rest(Phase.PROGRESSING, reason, problem or "waiting until the gateway has taken the weights")
+        return
+    if draft.status.stable is None:
+        draft.enter(Stage.BAKING)
+        return
+    if candidate.fast:
+        draft.promote()
+        return
+    phase = plan.phase_of(revision, candidate.step)
+    is_last = candidate.step >= plan.last_step(revision)
+    stop = hold_stop(draft, target, evidence_needed=not is_last)
+    waited = draft.clock(runs=stop is None or stop.reason in (Reason.WAITING_FOR_EVIDENCE,))
+    duration, timeout = parse_duration(phase.duration), parse_duration(phase.timeout)
+    timed = candidate.hurried or waited >= duration.total_seconds()
+    if stop is not None and stop.reason is Reason.WAITING_FOR_EVIDENCE and not timed:
+        stop = None
+    if stop is not None and stop.reason is Reason.WAITING_FOR_EVIDENCE and waited >= timeout.total_seconds():
+        match draft.spec.rollout.on_inconclusive:
+            case "Rollback":
+                words = f"phase {phase.name} timed out after {format_duration(timeout)} without enough evidence: {stop.message}"
+                draft.give_back(Outcome.ROLLED_BACK, Harm(Reason.INCONCLUSIVE, words))
+                return
+            case "Promote":
+                stop = None
+            case "Hold":
+                stop = Why(
+                    Phase.HELD, Reason.INCONCLUSIVE, f"{stop.message}; command promote to go on, abort to go back"
+                )
+    if stop is not None:
+        draft.rest(Phase.HELD, stop.reason, stop.message)
+        draft.wake(draft.now + timeout - timedelta(seconds=waited))
+    elif not timed:
+        left = duration - timedelta(seconds=waited)
+        words = (
+            f"v{candidate.version} has {plan.weight_of(draft.spec, revision, candidate.step)}% in phase {phase.name}"
+        )
+        draft.rest(Phase.PROGRESSING, Reason.PHASE_RUNNING, f"{words} for {phase.duration} at least")
+        draft.wake(draft.now + left)
+    elif is_last:
+        draft.enter(Stage.BAKING)
+    else:
+        draft.enter(Stage.STARTING, step=candidate.step + 1)
+
+
+def _baking(draft: Draft, target: Target) -> None:
+    """The candidate has full weight; the former revision stays warm until the bake ends."""
+    if left_behind(draft, target):
+        return
+    assert draft.spec is not None, "left_behind rests without a spec"
+    candidate, first = draft.candidate, draft.status.stable is None
+    duration = parse_duration(draft.spec.rollout.bake.duration)
+    judgement = draft.judgement or draft.weigh()
+    absolute = [item for item in judgement.checks if item.stable is None]
+    if first and (candidate.hurried or all(item.verdict == "Pass" for item in absolute)):
+        draft.promote()
+        return
+    problem = draft.obs.samples.problem
+    stop = problem if problem is not None and not candidate.hurried else None
+    held = Why(Phase.HELD, stop.reason, stop.message) if stop else None
+    held = held or (frozen(draft, target) if not first else None)
+    waited = draft.clock(runs=held is None and draft.confirmed)
+    if held is not None:
+        draft.rest(Phase.HELD, held.reason, f"{held.message}; the bake's clock is stopped")
+    elif draft.confirmed and (candidate.hurried or waited >= duration.total_seconds()):
+        draft.promote()
+    else:
+        stable = draft.status.stable
+        words = f"v{candidate.version} serves; its first checks run"
+        if stable is not None:
+            words = f"v{candidate.version} has full weight; v{stable.version} stays warm"
+        draft.rest(Phase.BAKING, Reason.BAKING, f"{words} for {format_duration(duration)}")
+        draft.wake(draft.now + duration - timedelta(seconds=waited))
+
+
+def _returning(draft: Draft, _: Target) -> None:
+    """Traffic goes back first; then requests in flight have their time; then the candidate ends."""
+    candidate = draft.candidate
+    back = candidate.returning
+    assert back is not None, "this state has a return"
+    if draft.status.stable is None or not candidate.exposed:
+        draft.end()
+        return
+    draft.set_weights(candidate.slot, 0)
+    if back.confirmed_at is None and draft.confirmed:
+        back = back.model_copy(update={"confirmed_at": draft.now})
+        draft.put_candidate(returning=back)
+        rollback = draft.status.last_rollback
+        if back.outcome is Outcome.ROLLED_BACK and rollback is not None and rollback.routed_at is None:
+            seconds = round((draft.now - rollback.decided_at).total_seconds(), 3)
+            draft.put(last_rollback=rollback.model_copy(update={"routed_at": draft.now, "seconds": seconds}))
+    revision = draft.revision(candidate.key)
+    drain = revision.drain_timeout if revision else timedelta()
+    if back.confirmed_at is not None and draft.now >= back.confirmed_at + drain:
+        draft.end()
+        return
+    if back.confirmed_at is not None:
+        draft.wake(back.confirmed_at + drain)
+    gone = back.confirmed_at is not None
+    if gone and back.outcome is not Outcome.ROLLED_BACK:
+        serves = f"v{draft.status.stable.version} serves all traffic; v{candidate.version} drains"
+        draft.rest(Phase.PROMOTED if back.outcome is Outcome.DROPPED else Phase.PROGRESSING, Reason.DRAINING, serves)
+        return
+    words = (
+        f"all traffic is back on v{draft.status.stable.version}; requests in flight have up to {format_duration(drain)}"
+    )
+    going = f"sending traffic back to v{draft.status.stable.version}"
+    draft.rest(Phase.ROLLING_BACK, Reason(back.reason), f"{back.message}; {words if gone else going}")
+
+
+_STATES: Mapping[State, Callable[[Draft, Target], None]] = {
+    State.IDLE: _idle,
+    State.GATING: _gating,
+    State.STARTING: _starting,
+    State.SHIFTING: _shifting,
+    State.BAKING: _baking,
+    State.RETURNING: _returning,
+}

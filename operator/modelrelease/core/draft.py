@@ -1,0 +1,327 @@
+"""The status as it is being drafted in one pass: the few changes that states may make to it.
+
+`decide` says when, this module how: every change of a weight, every start, return and end of a rollout is one function
+here, so that each invariant has one place. The draft is the only mutable value in `core` and never leaves a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from modelrelease.api.reasons import Phase, Reason
+from modelrelease.api.release import ModelReleaseSpec
+from modelrelease.api.status import (
+    AliasStatus,
+    CandidateStatus,
+    HistoryEntry,
+    ModelReleaseStatus,
+    Outcome,
+    PreviousStatus,
+    QuarantineEntry,
+    ReturnStatus,
+    RollbackStatus,
+    Slot,
+    StableStatus,
+    Stage,
+    TrafficStatus,
+)
+
+from . import checks, plan
+from .observation import CAPACITY, AliasTarget, Observation, Workload
+from .revision import Revision
+
+HISTORY, QUARANTINE, COMMANDS = 10, 20, 20
+PREVIOUS_KEPT = timedelta(hours=24)
+TEXT_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Where a release rests after a pass, and what it says about it."""
+
+    phase: Phase
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """Something that only a return of traffic answers."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(slots=True)
+class Draft:
+    """One pass over one release. `spec` is None while it cannot be read; what serves goes on serving then."""
+
+    spec: ModelReleaseSpec | None
+    status: ModelReleaseStatus
+    obs: Observation
+    now: datetime
+    why: Why = Why(Phase.PENDING, Reason.STARTING, "")
+    store: list[Revision] = field(default_factory=list)
+    wake_at: list[datetime] = field(default_factory=list)
+    evidence: checks.Evidence | None = None
+    judgement: checks.Judgement | None = None
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+    @property
+    def candidate(self) -> CandidateStatus:
+        """The candidate; only for states that have one."""
+        assert self.status.candidate is not None, "this state has a candidate"
+        return self.status.candidate
+
+    def revision(self, key: str) -> Revision | None:
+        """A stored revision, or one that this pass stores."""
+        return self.obs.revisions.get(key) or next((item for item in self.store if item.key == key), None)
+
+    def workload(self, revision: str) -> Workload:
+        """Its pods; none while the Deployment does not exist."""
+        return self.obs.workloads.get(revision) or Workload(revision, 0, 0)
+
+    def weight(self, slot: Slot) -> int:
+        """Percent that the route is told for a slot."""
+        traffic = self.status.traffic
+        return 0 if traffic is None else traffic.a if slot == "a" else traffic.b
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the gateway has accepted the weights that status names."""
+        return self.status.traffic is not None and self.status.traffic.confirmed_at is not None
+
+    # -- small changes ---------------------------------------------------------------------------------------------
+    def put(self, **fields: Any) -> None:
+        """Change fields of the status."""
+        self.status = self.status.model_copy(update=fields)
+
+    def put_candidate(self, **fields: Any) -> None:
+        """Change fields of the candidate."""
+        self.put(candidate=self.candidate.model_copy(update=fields))
+
+    def rest(self, phase: Phase, reason: Reason, message: str) -> None:
+        """Say where this pass leaves the release."""
+        self.why = Why(phase, reason, message)
+
+    def wake(self, at: datetime) -> None:
+        """Ask to be called again at this time."""
+        self.wake_at.append(at)
+
+    def clock(self, *, runs: bool) -> float:
+        """Let the stage's clock run or stop from now on; returns the seconds that have counted so far."""
+        candidate = self.candidate
+        waited = candidate.waited_seconds
+        if candidate.clock_runs and candidate.waited_until is not None:
+            waited += max(0.0, (self.now - candidate.waited_until).total_seconds())
+        self.put_candidate(clock_runs=runs, waited_seconds=round(waited, 3), waited_until=self.now)
+        return waited
+
+    def enter(self, stage: Stage, **fields: Any) -> None:
+        """Begin a stage (or the next phase): its clock starts at zero."""
+        clock = {"clock_runs": False, "waited_seconds": 0.0, "waited_until": None}
+        self.put_candidate(stage=stage, stage_since=self.now, **{**clock, **fields})
+
+    def set_weights(self, slot: Slot, weight: int) -> None:
+        """Tell the route `weight` percent for this slot and the rest for the other; nothing happens if it is so."""
+        a, b = (weight, 100 - weight) if slot == "a" else (100 - weight, weight)
+        traffic = self.status.traffic
+        if traffic is None or (traffic.a, traffic.b) != (a, b):
+            self.put(traffic=TrafficStatus(a=a, b=b, set_at=self.now))
+
+    # -- evidence --------------------------------------------------------------------------------------------------
+    def weigh(self) -> checks.Judgement:
+        """Feed the new polls into the evidence and read the verdicts; stores both in the draft."""
+        revision = self.revision(self.candidate.key)
+        assert revision is not None, "status names only stored revisions"
+        stable = self.status.stable
+        held = self.evidence or checks.decode(self.status.evidence, revision)
+        held = held or checks.begin(revision, self.candidate.stage_since)
+        if self.evidence is None and self.confirmed:
+            held = checks.advance(held, revision, self.obs.samples.polls, stable.revision if stable else None)
+        self.evidence = held
+        self.judgement = checks.judge(held, revision, self.obs.samples, has_stable=stable is not None)
+        return self.judgement
+
+    # -- the life of a rollout -------------------------------------------------------------------------------------
+    def begin(self, revision: Revision, *, fast: bool) -> None:
+        """Make `revision` the candidate; its ControllerRevision is stored before status names it."""
+        stable = self.status.stable
+        if self.obs.revisions.get(revision.key) is None:
+            self.store.append(revision)
+        self.put(
+            candidate=CandidateStatus(
+                revision=revision.revision,
+                rules=revision.rules,
+                version=revision.version,
+                slot=plan.other_slot(stable.slot) if stable else "a",
+                stage=Stage.STARTING if fast else Stage.GATING,
+                step=plan.last_step(revision) if fast else 0,
+                started_at=self.now,
+                stage_since=self.now,
+                fast=fast,
+            ),
+            evidence=None,
+            paused=False,
+            gates=(),
+            checks=(),
+        )
+        self.evidence = self.judgement = None
+
+    def raise_weight(self, weight: int) -> None:
+        """Give the candidate this weight. The caller has shown that every condition for a raise holds."""
+        candidate = self.candidate
+        revision = self.revision(candidate.key)
+        assert revision is not None, "status names only stored revisions"
+        held = self.evidence or checks.decode(self.status.evidence, revision)
+        known = checks.begin_phase(held, self.now) if held else checks.begin(revision, self.now)
+        self.evidence = known
+        self.set_weights(candidate.slot, weight)
+        self.enter(Stage.SHIFTING, exposed=True)
+        self.put(evidence=checks.encode(known))
+
+    def retreat(self) -> None:
+        """Take the traffic back without blame: the candidate is kept and resumes when its pods are back."""
+        candidate = self.candidate
+        self.set_weights(candidate.slot, 0)
+        self.enter(Stage.STARTING, ready_since=None, retreats=candidate.retreats + 1)
+
+    def give_back(self, outcome: Outcome, harm: Harm) -> None:
+        """Send all traffic back to stable, first of all; what becomes of the candidate follows when it has drained.
+
+        Where nothing else serves, traffic is left alone: an exposed candidate goes on serving as stable.
+        """
+        candidate = self.candidate
+        message = harm.message[:TEXT_LIMIT]
+        if self.status.stable is None and candidate.exposed:
+            if outcome is Outcome.ROLLED_BACK:
+                self.quarantine(candidate.key, candidate.version, "Blocked", harm.reason, message)
+            self.promote()
+            return
+        if self.status.stable is not None:
+            self.set_weights(candidate.slot, 0)
+        match outcome:
+            case Outcome.ROLLED_BACK:
+                kind = "RolledBack" if self.status.stable else "Blocked"
+                self.quarantine(candidate.key, candidate.version, kind, harm.reason, message)
+                if candidate.exposed:
+                    rollback = RollbackStatus(
+                        version=candidate.version,
+                        revision=candidate.revision,
+                        reason=harm.reason,
+                        message=message,
+                        decided_at=self.now,
+                    )
+                    self.put(last_rollback=rollback)
+            case Outcome.SUPERSEDED | Outcome.DROPPED:
+                pass
+            case _ as unreachable:
+                assert_never(unreachable)
+        back = ReturnStatus(outcome=outcome, reason=harm.reason, message=message, since=self.now)
+        self.enter(Stage.RETURNING, returning=back)
+
+    def end(self) -> None:
+        """Drop a candidate that has returned its traffic and drained."""
+        candidate = self.candidate
+        assert candidate.returning is not None, "only a returning candidate ends"
+        back = candidate.returning
+        self._remember(candidate, back.outcome.value, back.reason, back.message)
+        self.put(candidate=None, step=None, evidence=None, paused=False)
+        self.evidence = self.judgement = None
+
+    def promote(self) -> None:
+        """Swap the roles: the candidate is stable, the former stable is previous and drains. Nothing restarts."""
+        candidate, former = self.candidate, self.status.stable
+        self.set_weights(candidate.slot, 100)
+        previous = None
+        if former is not None:
+            previous = PreviousStatus(**_common(former), replaced_at=self.now)
+        self._remember(candidate, "Promoted", Reason.PROMOTED, "")
+        self.put(
+            stable=StableStatus(**_common(candidate), promoted_at=self.now),
+            previous=previous,
+            candidate=None,
+            step=None,
+            evidence=None,
+            paused=False,
+            alias=self._alias(candidate, former),
+        )
+        self.evidence = self.judgement = None
+
+    def quarantine(self, key: str, version: str, outcome: str, reason: Reason, message: str) -> None:
+        """Remember that this revision under these rules is not to be tried again."""
+        kept = tuple(entry for entry in self.status.quarantine if entry.key != key)
+        entry = QuarantineEntry.model_validate(
+            {
+                "key": key,
+                "version": version,
+                "outcome": outcome,
+                "reason": reason,
+                "message": message,
+                "since": self.now,
+            }
+        )
+        self.put(quarantine=(entry, *kept)[:QUARANTINE])
+
+    def _alias(self, candidate: CandidateStatus, former: StableStatus | None) -> AliasStatus | None:
+        """The alias to move on promotion; a return to a former revision gives it back only if it is still ours."""
+        alias = self.spec.registry.set_alias if self.spec and self.spec.registry else None
+        if alias is None:
+            return None
+        if candidate.fast and former is not None:
+            return AliasStatus(alias=alias, version=candidate.version, former=former.version, state="Restoring")
+        held = self.obs.registry.aliases.get(alias)
+        holder = held.version if isinstance(held, AliasTarget) else None
+        return AliasStatus(alias=alias, version=candidate.version, former=holder, state="Pending")
+
+    def _remember(self, candidate: CandidateStatus, outcome: str, reason: str, message: str) -> None:
+        entry = HistoryEntry(
+            version=candidate.version,
+            revision=candidate.revision,
+            outcome=outcome,
+            reason=reason,
+            message=message[:TEXT_LIMIT],
+            started_at=candidate.started_at,
+            ended_at=self.now,
+        )
+        self.put(history=(entry, *self.status.history)[:HISTORY])
+
+    # -- what the cluster shows -------------------------------------------------------------------------------------
+    def pod_harm(self) -> Harm | None:
+        """The candidate's pods crash: harm. Pods that are lost or cannot be placed are not (`pods_lost`)."""
+        candidate = self.candidate
+        pods = self.workload(candidate.revision)
+        if pods.crashes == 0 or pods.fault in CAPACITY:
+            return None
+        exposed = self.weight(candidate.slot) > 0
+        if (exposed and pods.ready < candidate.replicas) or (pods.crashes >= 3 and pods.ready < candidate.replicas):
+            reason = Reason(pods.fault.value) if pods.fault else Reason.CANDIDATE_CRASHED
+            return Harm(
+                reason, f"pods of v{candidate.version} crash: {pods.fault_message or f'{pods.crashes} crashes'}"
+            )
+        return None
+
+    def pods_lost(self) -> bool:
+        """Fewer than half of the pods that the weight needs are ready, and nothing says that the model did it."""
+        candidate = self.candidate
+        exposed = self.weight(candidate.slot) > 0
+        return exposed and 2 * self.workload(candidate.revision).ready < candidate.replicas
+
+
+def _common(item: CandidateStatus | StableStatus) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in ("revision", "rules", "version", "slot", "replicas", "ready")}
+
+
+def with_uri(target: Revision, uri: str) -> Revision:
+    """The revision with its model's source, as it is stored."""
+    return replace(target, uri=uri)
+
+
+def slots_of(status: ModelReleaseStatus) -> Mapping[Slot, str]:
+    """Which revision each Service selects: the roles in status, the slot of a revision that drains included."""
+    candidate = status.candidate if status.candidate and status.candidate.stage is not Stage.GATING else None
+    roles = (status.previous, status.stable, candidate)
+    return {item.slot: item.revision for item in roles if item is not None}

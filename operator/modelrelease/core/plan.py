@@ -1,0 +1,114 @@
+"""Sizes, weights and wants that follow from a revision's phases: arithmetic shared by the states of `decide`."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from modelrelease.api.base import parse_duration
+from modelrelease.api.release import ModelReleaseSpec
+from modelrelease.api.rules import Phase
+from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
+
+from . import checks
+from .observation import Observation
+from .revision import Revision
+from .wants import AliasWrite, Measure, RegistryWant, SampleWant, Wants
+
+DEFAULT_REPLICAS = 2
+REGISTRY_MAX_AGE = timedelta(seconds=60)
+
+
+def replicas(spec: ModelReleaseSpec) -> int:
+    """Pods of a fully rolled out revision."""
+    return spec.workload.replicas if spec.workload.replicas is not None else DEFAULT_REPLICAS
+
+
+def phase_of(revision: Revision, step: int) -> Phase:
+    """The phase at `step`; the last one for steps beyond it."""
+    return revision.phases[min(step, len(revision.phases) - 1)]
+
+
+def last_step(revision: Revision) -> int:
+    """Index of the phase with weight 100."""
+    return len(revision.phases) - 1
+
+
+def weight_of(spec: ModelReleaseSpec, revision: Revision, step: int) -> int:
+    """Percent of traffic that the phase gives the candidate; a holdback is kept on stable until promotion."""
+    return min(phase_of(revision, step).weight, 100 - spec.rollout.bake.holdback)
+
+
+def pods_needed(spec: ModelReleaseSpec, revision: Revision, step: int, *, first: bool) -> int:
+    """Ready pods that the phase's weight needs: as asked for, else the weight's share of replicas, rounded up."""
+    whole = replicas(spec)
+    phase = phase_of(revision, step)
+    if first or phase.weight == 100:
+        return whole
+    return phase.replicas or max(1, math.ceil(phase.weight * whole / 100))
+
+
+def other_slot(slot: Slot) -> Slot:
+    """The slot that is not this one."""
+    return "b" if slot == "a" else "a"
+
+
+def measures(asked: Revision, runs: Revision) -> tuple[Measure, ...]:
+    """How the checks of revision `asked` are counted on the pods of revision `runs`, in the words of its runtime."""
+    known, out = runs.preset, []
+    for check in asked.checks:
+        if check.latency is not None:
+            bound = parse_duration(check.latency.slower_than).total_seconds()
+            out.append(Measure(check.name, known.histograms[check.latency.metric], slower_than_s=bound))
+        else:
+            out.append(Measure(check.name, known.requests, bad=known.errors))
+    return tuple(out)
+
+
+def wants(
+    spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Observation, target: Revision | None
+) -> Wants:
+    """What this release needs read next; nothing when it rests on a version that it was told by number."""
+    if spec is None:
+        return Wants()
+    return Wants(_registry(spec, status, target), _samples(status, obs))
+
+
+def _registry(spec: ModelReleaseSpec, status: ModelReleaseStatus, target: Revision | None) -> RegistryWant | None:
+    aliases = {spec.model.alias} if spec.model.alias else set()
+    versions: set[str] = set()
+    candidate, stable, alias = status.candidate, status.stable, status.alias
+    quarantined = target is not None and any(entry.key == target.key for entry in status.quarantine)
+    if candidate is not None and not candidate.fast and candidate.stage is not Stage.RETURNING:
+        versions.add(candidate.version)
+    elif target is not None and not quarantined and (stable is None or stable.revision != target.revision):
+        versions.add(target.version)
+    if versions and stable is not None:
+        versions.add(stable.version)
+    write = None
+    set_alias = spec.registry.set_alias if spec.registry else None
+    if set_alias and versions:
+        aliases.add(set_alias)  # the former holder is remembered at promotion
+    if alias is not None and alias.state in ("Pending", "Restoring"):
+        aliases.add(alias.alias)
+        only_from = alias.former if alias.state == "Restoring" else None
+        write = AliasWrite(spec.model.name, alias.alias, alias.version, only_from)
+    if not versions and not aliases:
+        return None
+    return RegistryWant(spec.model.name, frozenset(versions), frozenset(aliases), REGISTRY_MAX_AGE, write)
+
+
+def _samples(status: ModelReleaseStatus, obs: Observation) -> SampleWant | None:
+    candidate, stable = status.candidate, status.stable
+    if candidate is None or candidate.stage not in (Stage.STARTING, Stage.SHIFTING, Stage.BAKING):
+        return None
+    revision = obs.revisions.get(candidate.key)
+    if revision is None or not revision.checks:
+        return None
+    arms = {revision.revision: measures(revision, revision)}
+    former = obs.revisions.get(stable.key) if stable else None
+    if former is not None:
+        arms[former.revision] = measures(revision, former)
+    evidence = checks.decode(status.evidence, revision)
+    since = evidence.at if evidence else candidate.stage_since
+    return SampleWant(obs.namespace, obs.release, arms, since)

@@ -1,0 +1,230 @@
+"""From a finished draft to the status that people and machines read: phase, columns, conditions, step, checks.
+
+Also whether it is worth a write: counts and texts alone are written at most once a minute.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from modelrelease.api.base import GROUP
+from modelrelease.api.reasons import Phase, Reason
+from modelrelease.api.status import CheckStatus, Condition, ModelReleaseStatus, Stage, StepStatus, Summary
+
+from . import checks, plan
+from .draft import Draft, Why
+from .observation import Unavailable
+
+REFRESH_EVERY = timedelta(seconds=60)
+_MESSAGE_LIMIT, _WHY_LIMIT = 2000, 96
+_BAD_SPEC = (Reason.INVALID_SPEC, Reason.TEMPLATE_REFUSED, Reason.NAME_CONFLICT)
+_STALLED = (Phase.BLOCKED, Phase.ROLLED_BACK, Phase.INVALID)
+_WITH_PODS = (Stage.STARTING, Stage.SHIFTING, Stage.BAKING)
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+def present(draft: Draft) -> ModelReleaseStatus:
+    """The status of this pass, complete but for its sequence."""
+    why = draft.why
+    _put_checks(draft)
+    status = draft.status
+    stable = status.stable
+    changed = status.phase != why.phase or _reason_of(status) != why.reason
+    since = draft.now if changed or status.summary.since is None else status.summary.since
+    return status.model_copy(
+        update={
+            "observed_generation": draft.obs.generation,
+            "phase": why.phase.value,
+            "message": why.message[:_MESSAGE_LIMIT],
+            "step": _step(draft),
+            "summary": Summary(
+                serving=f"{stable.version} {stable.ready}/{stable.replicas}" if stable else "-",
+                candidate=_candidate_column(draft),
+                step=_step_column(draft),
+                weight=f"{draft.weight(status.candidate.slot)}%" if status.candidate else "-",
+                why=_shorten(why.message),
+                since=since,
+            ),
+            "replicas": stable.ready if stable else 0,
+            "selector": f"{GROUP}/name={draft.obs.release},{GROUP}/revision={stable.revision}" if stable else "",
+            "conditions": _conditions(draft, why),
+        }
+    )
+
+
+def worth_writing(before: ModelReleaseStatus, after: ModelReleaseStatus, draft: Draft) -> ModelReleaseStatus:
+    """`before` itself when nothing but counts and texts changed within the last minute, else `after`, one sequence on."""
+    if _significant(before) == _significant(after) and not draft.store:
+        last = before.refreshed_at
+        if _volatile(before) == _volatile(after) or (last is not None and draft.now - last < REFRESH_EVERY):
+            return before
+    return after.model_copy(update={"sequence": before.sequence + 1, "refreshed_at": draft.now})
+
+
+def _significant(status: ModelReleaseStatus) -> ModelReleaseStatus:
+    candidate = status.candidate
+    if candidate is not None:
+        candidate = candidate.model_copy(update={"waited_seconds": 0.0, "waited_until": None})
+    summary = status.summary.model_copy(update={"why": ""})
+    conditions = tuple(item.model_copy(update={"message": ""}) for item in status.conditions)
+    verdicts = tuple(CheckStatus(name=item.name, verdict=item.verdict, message="") for item in status.checks)
+    gates = tuple(item.model_copy(update={"message": "", "value": None, "champion": None}) for item in status.gates)
+    return status.model_copy(
+        update={
+            "candidate": candidate,
+            "summary": summary,
+            "conditions": conditions,
+            "checks": verdicts,
+            "gates": gates,
+            "message": "",
+            "evidence": None,
+            "refreshed_at": None,
+            "sequence": 0,
+        }
+    )
+
+
+def _volatile(status: ModelReleaseStatus) -> tuple[object, ...]:
+    """What alone is worth a write now and then; a clock that runs is not, its start and rate are known."""
+    return (status.message, status.evidence, status.checks, status.gates, status.conditions)
+
+
+def _reason_of(status: ModelReleaseStatus) -> str:
+    return next((item.reason for item in status.conditions if item.type == "Progressing"), "")
+
+
+def _put_checks(draft: Draft) -> None:
+    if draft.judgement is not None:
+        draft.put(checks=draft.judgement.checks)
+    if draft.evidence is not None and draft.status.candidate is not None:
+        draft.put(evidence=checks.encode(draft.evidence))
+
+
+def _step(draft: Draft) -> StepStatus | None:
+    candidate = draft.status.candidate
+    revision = draft.revision(candidate.key) if candidate else None
+    if candidate is None or revision is None or candidate.stage not in _WITH_PODS or draft.spec is None:
+        return draft.status.step if candidate else None
+    phase = plan.phase_of(revision, candidate.step)
+    traffic = draft.status.traffic
+    return StepStatus(
+        name=phase.name,
+        number=candidate.step + 1,
+        of=len(revision.phases),
+        weight=plan.weight_of(draft.spec, revision, candidate.step),
+        since=traffic.confirmed_at if traffic and candidate.stage is not Stage.STARTING else None,
+    )
+
+
+def _candidate_column(draft: Draft) -> str:
+    candidate = draft.status.candidate
+    if candidate is None:
+        entry = draft.status.quarantine[0] if draft.status.quarantine else None
+        rests = draft.why.phase in (Phase.ROLLED_BACK, Phase.BLOCKED) and entry is not None
+        return f"{entry.version} -" if rests and entry else "-"
+    if candidate.stage is Stage.GATING:
+        return f"{candidate.version} -"
+    return f"{candidate.version} {candidate.ready}/{candidate.replicas}"
+
+
+def _step_column(draft: Draft) -> str:
+    candidate, step = draft.status.candidate, _step(draft)
+    if candidate is None:
+        return "-"
+    if candidate.stage is Stage.GATING:
+        return "gates"
+    return f"{step.number}/{step.of} {step.name}" if step else "-"
+
+
+def _conditions(draft: Draft, why: Why) -> tuple[Condition, ...]:
+    former = {item.type: item for item in draft.status.conditions}
+    out = []
+    for kind, truth, reason, message in _facts(draft, why):
+        known = former.get(kind)
+        since = known.last_transition_time if known and known.status == truth else draft.now
+        out.append(
+            Condition(
+                type=kind,
+                status=truth,
+                reason=reason,
+                message=message[:_MESSAGE_LIMIT],
+                observed_generation=draft.obs.generation,
+                last_transition_time=since,
+            )
+        )
+    return tuple(out)
+
+
+def _facts(draft: Draft, why: Why) -> list[tuple[str, Truth, Reason, str]]:
+    status = draft.status
+    candidate, stable = status.candidate, status.stable
+    accepted = why.reason not in _BAD_SPEC
+    facts: list[tuple[str, Truth, Reason, str]] = [
+        (
+            "Accepted",
+            "True" if accepted else "False",
+            Reason.ACCEPTED if accepted else why.reason,
+            "" if accepted else why.message,
+        )
+    ]
+    facts.append(_serving(draft))
+    facts.append(_gates_passed(draft, why))
+    if candidate is not None and candidate.stage is not Stage.GATING:
+        ready = candidate.replicas > 0 and candidate.ready >= candidate.replicas
+        words = f"{candidate.ready} of {candidate.replicas} pods of v{candidate.version} ready"
+        pods = draft.workload(candidate.revision)
+        reason = Reason.CANDIDATE_READY if ready else Reason(pods.fault.value) if pods.fault else Reason.STARTING
+        facts.append(("CandidateReady", "True" if ready else "False", reason, pods.fault_message or words))
+    facts.append(_evidence(draft))
+    moving = why.phase in (Phase.GATING, Phase.PROGRESSING, Phase.HELD, Phase.BAKING, Phase.ROLLING_BACK, Phase.PENDING)
+    facts.append(("Progressing", "True" if moving else "False", why.reason, why.message))
+    stalled = why.phase in _STALLED
+    facts.append(("Stalled", "True" if stalled else "False", why.reason, why.message if stalled else ""))
+    ready_all = why.phase is Phase.PROMOTED and stable is not None and stable.ready >= stable.replicas > 0
+    facts.append(("Ready", "True" if ready_all else "False", why.reason, why.message))
+    return facts
+
+
+def _serving(draft: Draft) -> tuple[str, Truth, Reason, str]:
+    """Are users served: a ready pod behind every slot that has weight, over a confirmed route."""
+    stable, candidate = draft.status.stable, draft.status.candidate
+    roles = [role for role in (stable, candidate) if role is not None and draft.weight(role.slot) > 0]
+    if not roles:
+        return ("Serving", "False", Reason.NOTHING_SERVES, "no revision has traffic yet")
+    for role in roles:
+        if role.ready == 0:
+            words = f"v{role.version} has {draft.weight(role.slot)}% of traffic and no ready pod"
+            return ("Serving", "False", Reason.NOT_SERVING, words)
+    shares = " and ".join(f"{draft.weight(role.slot)}% on v{role.version}" for role in roles)
+    return ("Serving", "True", Reason.SERVING, shares)
+
+
+def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
+    seen = draft.status.gates
+    bad = next((gate for gate in seen if gate.verdict in ("Fail", "InsufficientData")), None)
+    if bad is not None:
+        return ("GatesPassed", "False", Reason.GATE_FAILED, f"gate {bad.name}: {bad.message}")
+    away = next((gate for gate in seen if gate.verdict == "Unavailable"), None)
+    if away is not None:
+        return ("GatesPassed", "Unknown", Reason.GATES_UNAVAILABLE, f"gate {away.name}: {away.message}")
+    if draft.status.candidate is None and why.phase is Phase.GATING:
+        return ("GatesPassed", "Unknown", why.reason, why.message)
+    return ("GatesPassed", "True", Reason.GATES_PASSED, f"{len(seen)} gates passed" if seen else "no gates")
+
+
+def _evidence(draft: Draft) -> tuple[str, Truth, Reason, str]:
+    candidate = draft.status.candidate
+    if candidate is None or candidate.stage not in (Stage.STARTING, Stage.SHIFTING, Stage.BAKING):
+        return ("EvidenceAvailable", "Unknown", Reason.EVIDENCE_NOT_NEEDED, "no canary is being compared")
+    problem: Unavailable | None = draft.obs.samples.problem
+    if problem is not None and draft.weight(candidate.slot) == 0 and problem.reason is Reason.NO_DATA:
+        problem = None
+    if problem is not None:
+        return ("EvidenceAvailable", "False", problem.reason, problem.message)
+    return ("EvidenceAvailable", "True", Reason.EVIDENCE_AVAILABLE, "")
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _WHY_LIMIT else text[: _WHY_LIMIT - 1].rstrip() + "…"

@@ -1,0 +1,183 @@
+"""What should exist: Deployments, two Services, an HTTPRoute and a PodMonitor, as a pure function of the status.
+
+Names and selectors come from the stored revision, never from anything recomputed; what serves is never rendered anew
+because of a newer operator or an edited spec. No order here: `engine.apply` creates before it moves, and moves before it
+shrinks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelrelease.api.base import GROUP
+from modelrelease.api.release import ModelReleaseSpec
+from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
+
+from .draft import slots_of
+from .revision import Revision
+
+NAME_LABEL, REVISION_LABEL = f"{GROUP}/name", f"{GROUP}/revision"
+SEQUENCE = f"{GROUP}/sequence"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+_SLOTS: tuple[Slot, ...] = ("a", "b")
+_IDLE = "none"  # selects nothing: a slot that no revision holds
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One object that should exist. body has no resourceVersion, owner or sequence: those belong to the write."""
+
+    kind: str
+    name: str
+    body: Mapping[str, Any]
+
+
+def service_name(release: str, slot: Slot) -> str:
+    """Name of a slot's Service."""
+    return f"{release}-{slot}"
+
+
+def labels(release: str) -> dict[str, str]:
+    """Labels of every child."""
+    return {NAME_LABEL: release, MANAGED_BY: "modelrelease"}
+
+
+def render(
+    spec: ModelReleaseSpec | None, status: ModelReleaseStatus, revisions: Mapping[str, Revision], release: str
+) -> tuple[Child, ...]:
+    """All children of a release. Without a readable spec the route is left as it stands, weights included."""
+    children = list(_deployments(status, revisions))
+    ports = _ports(status, revisions)
+    if ports is None:
+        return ()
+    held = slots_of(status)
+    for slot in _SLOTS:
+        children.append(_service(release, slot, held.get(slot, _IDLE), ports))
+    if spec is not None and status.traffic is not None:
+        children.append(_route(spec, status, release))
+    children.append(_pod_monitor(release))
+    return tuple(children)
+
+
+def deployment(revision: Revision, replicas: int) -> Child:
+    """The Deployment of one revision; also what the API server's dry-run judges before a rollout."""
+    template = copy.deepcopy(dict(revision.template))
+    metadata = template.setdefault("metadata", {})
+    own = {NAME_LABEL: revision.release, REVISION_LABEL: revision.revision}
+    metadata["labels"] = {**(metadata.get("labels") or {}), **own}
+    pod = template["spec"]
+    for container in [*pod["containers"], *(pod.get("initContainers") or [])]:
+        container["env"] = [*_environment(revision), *(container.get("env") or [])]
+    _name_ports(pod["containers"][0], revision)
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": revision.name, "labels": {**labels(revision.release), REVISION_LABEL: revision.revision}},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": own},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "progressDeadlineSeconds": 2147483647,  # the release has its own deadline, which knows what it waits for
+            "template": template,
+        },
+    }
+    return Child("Deployment", revision.name, body)
+
+
+def _deployments(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Iterator[Child]:
+    candidate = status.candidate if status.candidate and status.candidate.stage is not Stage.GATING else None
+    done: set[str] = set()
+    for role in (status.stable, candidate, status.previous):
+        revision = revisions.get(role.key) if role else None
+        if role is None or revision is None or revision.revision in done:
+            continue
+        done.add(revision.revision)
+        yield deployment(revision, role.replicas)
+
+
+def _environment(revision: Revision) -> list[dict[str, str]]:
+    """First in every container, so that a template's own variables and args can refer to them."""
+    values = {"MODEL_NAME": revision.model, "MODEL_VERSION": revision.version, "MODEL_URI": revision.uri}
+    return [{"name": name, "value": value.replace("$", "$$")} for name, value in values.items()]
+
+
+def _name_ports(container: dict[str, Any], revision: Revision) -> None:
+    """Prometheus and the Services find ports by name; ports that the template names itself are left alone."""
+    ports = list(container.get("ports") or [])
+    for name, number in (("http", revision.http_port), ("metrics", revision.metrics_port)):
+        if not any(port.get("name") == name for port in ports) and not (
+            name == "http" and any(port.get("containerPort") == number for port in ports)
+        ):
+            ports.append({"name": name, "containerPort": number, "protocol": "TCP"})
+    container["ports"] = ports
+
+
+def _ports(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Mapping[Slot, int] | None:
+    """Target port of each slot's Service; None while no revision is known."""
+    found: dict[Slot, int] = {}
+    for role in (status.previous, status.stable, status.candidate):
+        revision = revisions.get(role.key) if role else None
+        if role is not None and revision is not None:
+            found[role.slot] = revision.http_port
+    if not found:
+        return None
+    first = next(iter(found.values()))
+    return {slot: found.get(slot, first) for slot in _SLOTS}
+
+
+def _service(release: str, slot: Slot, revision: str, ports: Mapping[Slot, int]) -> Child:
+    name = service_name(release, slot)
+    body = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": {**labels(release), f"{GROUP}/slot": slot}},
+        "spec": {
+            "selector": {NAME_LABEL: release, REVISION_LABEL: revision},
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": ports[slot]}],
+        },
+    }
+    return Child("Service", name, body)
+
+
+def _route(spec: ModelReleaseSpec, status: ModelReleaseStatus, release: str) -> Child:
+    traffic, gateway = status.traffic, spec.traffic.gateway
+    assert traffic is not None, "the caller has looked"
+    weights: dict[Slot, int] = {"a": traffic.a, "b": traffic.b}
+    passed = gateway.rule.model_dump(mode="json", by_alias=True, exclude_none=True) if gateway.rule else {}
+    rule: dict[str, Any] = {key: value for key, value in passed.items() if value}
+    rule["backendRefs"] = [
+        {"group": "", "kind": "Service", "name": service_name(release, slot), "port": 80, "weight": weights[slot]}
+        for slot in _SLOTS
+    ]
+    route: dict[str, Any] = {
+        "parentRefs": [
+            parent.model_dump(mode="json", by_alias=True, exclude_none=True) for parent in gateway.parent_refs
+        ],
+        "rules": [rule],
+    }
+    if gateway.hostnames:
+        route["hostnames"] = list(gateway.hostnames)
+    body = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": release, "labels": labels(release)},
+        "spec": route,
+    }
+    return Child("HTTPRoute", release, body)
+
+
+def _pod_monitor(release: str) -> Child:
+    body = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"name": release, "labels": labels(release)},
+        "spec": {
+            "selector": {"matchLabels": {NAME_LABEL: release}},
+            "podTargetLabels": [NAME_LABEL, REVISION_LABEL],
+            "podMetricsEndpoints": [{"port": "metrics"}],
+        },
+    }
+    return Child("PodMonitor", release, body)
