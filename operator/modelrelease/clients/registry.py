@@ -1,0 +1,305 @@
+"""The model registry: MLflow's own REST client behind one small class.
+
+Here: which requests describe a version, which metric values count, how every failure is told apart. Not here: when to
+read, how long a value lasts (engine.refresh), and what it means for a release (core.gates).
+
+The rules: a look-up returns a value, never an exception. Credentials belong to one RegistryClient and go to its URL
+only, never through MLflow's process-wide variables. mlflow is imported at the first look-up, in the thread that makes
+it: the import takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from modelrelease.api.reasons import Reason
+from modelrelease.core.observation import AliasTarget, Lookup, MetricValue, Missing, ModelVersion, Unavailable
+from modelrelease.core.wants import AliasWrite
+
+logger = logging.getLogger(__name__)
+
+SOURCE_SCHEMES = frozenset(["models", "runs", "mlflow-artifacts", "s3", "gs", "abfss", "hf", "oci", "http", "https"])
+"""Where a served model may come from; `file` only where the settings of the operator allow it."""
+
+_SOURCE = re.compile(r"(?P<scheme>[a-z][a-z0-9+-]*):(?P<rest>/[A-Za-z0-9._~:/@%+=,-]{1,2000})")
+_LOGGED_MODEL = re.compile(r"models:/(m-[A-Za-z0-9]+)(?:/.*)?")
+_WORDS = 200  # of a server's own message that are repeated
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryEndpoint:
+    """One registry and who we are there: a bearer token, or user name and password, or neither.
+
+    ca_file: PEM bundle that its certificate is checked against, None for the system's.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+
+
+class RegistryClient:
+    """Reads versions and aliases of one registry and moves aliases there. Blocking; several threads may share it."""
+
+    def __init__(
+        self,
+        endpoint: RegistryEndpoint,
+        *,
+        timeout_s: float = 10,
+        retries: int = 1,
+        allow_file_sources: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._endpoint = endpoint
+        self._limits = (timeout_s, retries)
+        self._schemes = SOURCE_SCHEMES | {"file"} if allow_file_sources else SOURCE_SCHEMES
+        self._now = now
+
+    def read_version(self, model: str, version: str) -> Lookup:
+        """One version with its metrics and tags: at most 3 GETs, 2 if it is missing.
+
+        A source outside the allow-list is Unavailable(SOURCE_REFUSED). A version's tags stand above those of its run.
+        """
+        try:
+            found = self._models.get_model_version(model, version)
+            if (found.name, found.version) != (model, version):
+                return self._unavailable(Reason.REGISTRY_ERROR, "answered with another version than asked for")
+            if problem := source_problem(found.source, self._schemes):
+                return Unavailable(Reason.SOURCE_REFUSED, f"source of {model} version {version} refused: {problem}")
+            run = self._found(lambda: self._runs.get_run(found.run_id)) if found.run_id else None
+            logged_as = _logged_model(found)
+            if logged_as is not None:
+                # A deleted LoggedModel has no metrics; the run's would have lost their data sets.
+                logged = self._found(lambda: self._runs.get_logged_model(logged_as))
+                metrics = latest_points(logged.metrics or ()) if logged else ()
+            else:
+                metrics = latest_points(run.data._metric_objs) if run else ()
+            return ModelVersion(
+                name=model,
+                version=version,
+                source=found.source,
+                status=found.status,
+                read_at=self._now(),
+                run_id=found.run_id or None,
+                metrics=metrics,
+                metrics_from="Run" if logged_as is None else "LoggedModel",
+                tags={**(run.data.tags if run else {}), **found.tags},
+            )
+        except self._errors as error:
+            code = _code(error)
+            if code == "INVALID_PARAMETER_VALUE":
+                return Missing(Reason.VERSION_NOT_FOUND, f"{model} has no version {version!r}: {_words(error)}")
+            if code != "RESOURCE_DOES_NOT_EXIST":
+                return self._failure(error)
+        model_lookup = self._aliases(model)
+        if isinstance(model_lookup, Missing | Unavailable):
+            return model_lookup
+        return Missing(Reason.VERSION_NOT_FOUND, f"{model} has no version {version} in {self._where}")
+
+    def read_alias(self, model: str, alias: str) -> AliasTarget | Missing | Unavailable:
+        """Where an alias points: one GET."""
+        aliases = self._aliases(model)
+        if not isinstance(aliases, dict):
+            return aliases
+        if alias not in aliases:
+            return Missing(Reason.ALIAS_NOT_FOUND, f"{model} has no alias {alias!r} in {self._where}")
+        return AliasTarget(str(aliases[alias]), self._now())
+
+    def write_alias(self, write: AliasWrite) -> AliasTarget | Missing | Unavailable:
+        """Move the alias if it is not there yet and `only_from` allows it; returns where it points afterwards.
+
+        The registry has no compare-and-set: another writer can slip in between reading and writing; the last one wins.
+        Unavailable(ALIAS_WRITE_FAILED) if the write itself was refused or its outcome is unknown.
+        """
+        before = self.read_alias(write.model, write.alias)
+        if isinstance(before, Unavailable):
+            return before
+        holder = before.version if isinstance(before, AliasTarget) else None
+        if holder == write.version or write.only_from not in (None, holder):
+            return before
+        if isinstance(before, Missing) and before.reason is Reason.MODEL_NOT_FOUND:
+            return before
+        try:
+            if write.version is None:
+                self._models.delete_registered_model_alias(write.model, write.alias)
+            else:
+                self._models.set_registered_model_alias(write.model, write.alias, write.version)
+        except self._errors as error:
+            goal = "was not removed" if write.version is None else f"was not moved to version {write.version}"
+            message = f"alias {write.alias} of {write.model} {goal}: {self._failure(error).message}"
+            return Unavailable(Reason.ALIAS_WRITE_FAILED, message)
+        return self.read_alias(write.model, write.alias)
+
+    def _aliases(self, model: str) -> dict[str, str] | Missing | Unavailable:
+        try:
+            found = self._models.get_registered_model(model)
+            if found.name != model:
+                return self._unavailable(Reason.REGISTRY_ERROR, "answered with another model than asked for")
+            return dict(found.aliases)
+        except self._errors as error:
+            if _code(error) == "RESOURCE_DOES_NOT_EXIST":
+                return Missing(Reason.MODEL_NOT_FOUND, f"there is no model {model!r} in {self._where}")
+            return self._failure(error)
+
+    def _found(self, read: Callable[[], Any]) -> Any:
+        """What `read` finds, None where the registry says that it does not exist (a deleted run, for example)."""
+        try:
+            return read()
+        except self._errors as error:
+            if _code(error) == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    # -- MLflow's parts, imported at the first look-up -----------------------------------------------------------
+    @cached_property
+    def _rest(self) -> Any:
+        return importlib.import_module("modelrelease.clients.mlflow_rest")
+
+    @cached_property
+    def _stores(self) -> tuple[Any, Any]:
+        here = self._endpoint
+        credentials = {
+            "host": here.url,
+            "username": here.username,
+            "password": here.password,
+            "token": here.token,
+            "server_cert_path": here.ca_file,
+        }
+        stores: tuple[Any, Any] = self._rest.connect(self._rest.Limits(*self._limits), credentials)
+        return stores
+
+    @property
+    def _models(self) -> Any:
+        return self._stores[0]
+
+    @property
+    def _runs(self) -> Any:
+        return self._stores[1]
+
+    @property
+    def _errors(self) -> tuple[type[Exception], ...]:
+        return (self._rest.RefusedError, *self._rest.FAILURES)
+
+    # -- failures ------------------------------------------------------------------------------------------------
+    @property
+    def _where(self) -> str:
+        return f"the registry at {_public(self._endpoint.url)}"
+
+    def _unavailable(self, reason: Reason, what: str) -> Unavailable:
+        return Unavailable(reason, f"{self._where} {what}")
+
+    def _failure(self, error: Exception) -> Unavailable:
+        """The one place where a failed request gets its reason; the same cause has the same words at every try."""
+        if not isinstance(error, self._rest.RefusedError):
+            if what := _connection_problem(error):
+                return self._unavailable(Reason.REGISTRY_UNREACHABLE, what)
+            logger.debug("unreadable answer of %s", self._where, exc_info=error)
+            return self._unavailable(Reason.REGISTRY_ERROR, "gave an answer that is not MLflow's; check the URL")
+        status: int = error.status
+        if status == 403 and "Invalid Host header" in error.text:
+            host = urlsplit(self._endpoint.url).netloc.rpartition("@")[2]
+            fix = f"start the MLflow server with --allowed-hosts that include {host!r}"
+            return self._unavailable(Reason.REGISTRY_REFUSED_HOST, f"refuses the host name it is called by; {fix}")
+        if status == 401:
+            return self._unavailable(Reason.REGISTRY_UNAUTHORIZED, "does not accept the credentials (HTTP 401)")
+        if status == 403:
+            return self._unavailable(Reason.REGISTRY_UNAUTHORIZED, "does not allow this to the credentials (HTTP 403)")
+        if 300 <= status < 400:
+            return self._unavailable(Reason.REGISTRY_ERROR, f"redirects, which is not followed (HTTP {status})")
+        if status < 500 and error.code:
+            return self._unavailable(Reason.REGISTRY_ERROR, f"refused (HTTP {status}): {_words(error)}")
+        return self._unavailable(Reason.REGISTRY_ERROR, f"answers with an error (HTTP {status})")
+
+
+def source_problem(source: str, schemes: Iterable[str] = SOURCE_SCHEMES) -> str | None:
+    """Why a model's source must not get into a pod's environment, None if it may."""
+    found = _SOURCE.fullmatch(source)
+    if found is None:
+        return "it is not a URI of plain characters"
+    if found["scheme"] not in schemes:
+        return f"scheme {found['scheme']!r} is not one of {', '.join(sorted(schemes))}"
+    if ".." in re.split(r"[/:]", found["rest"]):
+        return "its path contains '..'"
+    authority = found["rest"][2:].split("/", 1)[0] if found["rest"].startswith("//") else ""
+    if ":" in authority.rpartition("@")[0]:
+        return "it contains a password"
+    return None
+
+
+def latest_points(points: Iterable[Any]) -> tuple[MetricValue, ...]:
+    """The latest point by (step, timestamp) of every key and data set; MLflow returns all that were ever logged."""
+    latest: dict[tuple[str, str | None, str | None], Any] = {}
+    for point in points:
+        series = (point.key, point.dataset_name or None, point.dataset_digest or None)
+        held = latest.get(series)
+        if held is None or (point.step, point.timestamp) >= (held.step, held.timestamp):
+            latest[series] = point
+    return tuple(
+        MetricValue(key, float(latest[key, name, digest].value), name, digest)
+        for key, name, digest in sorted(latest, key=lambda series: tuple(part or "" for part in series))
+    )
+
+
+def _logged_model(found: Any) -> str | None:
+    """Id of the LoggedModel behind a version. Open-source servers leave `model_id` empty; the source names it."""
+    match = _LOGGED_MODEL.fullmatch(found.source)
+    return match[1] if match else found.model_id or None
+
+
+def _code(error: Exception) -> str:
+    """MLflow's own error code, empty if no MLflow server spoke: not any 404 means that something does not exist."""
+    return str(getattr(error, "code", ""))
+
+
+def _words(error: Exception) -> str:
+    """The server's message on one line, cut."""
+    return " ".join(str(getattr(error, "text", error)).split())[:_WORDS]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from; mlflow and requests wrap the interesting one three deep."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        reason = getattr(error, "reason", None)  # urllib3's MaxRetryError keeps its cause here
+        error = reason if isinstance(reason, BaseException) else error.__cause__ or error.__context__
+
+
+def _connection_problem(error: Exception) -> str | None:
+    """What kept the request from being answered at all, None if it was answered."""
+    import requests
+    import urllib3.exceptions as transport
+
+    chain = list(_causes(error))
+    kinds: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+        ((requests.exceptions.InvalidURL, requests.exceptions.MissingSchema), "cannot be called: the URL is not valid"),
+        ((transport.SSLError,), "cannot be trusted: TLS failed (unknown authority, wrong name or not TLS at all)"),
+        ((transport.NameResolutionError,), "is not known: its host name does not resolve"),
+        ((ConnectionRefusedError,), "refuses connections"),
+        ((transport.NewConnectionError,), "cannot be reached: no route to it"),  # a ConnectTimeoutError to urllib3, too
+        ((transport.ConnectTimeoutError,), "does not take connections: timed out"),
+        ((transport.TimeoutError, requests.exceptions.Timeout), "does not answer: timed out"),
+        ((ConnectionError, transport.ProtocolError), "breaks connections off"),
+        ((requests.exceptions.ConnectionError,), "cannot be reached"),
+    )
+    for types, what in kinds:
+        if any(isinstance(link, types) for link in chain):
+            return what
+    return None
+
+
+def _public(url: str) -> str:
+    """A URL without the credentials that someone may have written into it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
