@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from e2e.mlflow_server import MlflowServer
-from e2e.training import TrainedVersion, train_all
+
+if TYPE_CHECKING:
+    from e2e.training import TrainedVersion
 
 
 @pytest.fixture(scope="session")
@@ -20,4 +23,6 @@ def mlflow_server() -> Iterator[MlflowServer]:
 @pytest.fixture(scope="session")
 def trained(mlflow_server: MlflowServer) -> dict[str, TrainedVersion]:
     """The five versions of the registered model `digits`, by candidate name."""
+    from e2e.training import train_all  # seconds to import, and only a few tests need it
+
     return train_all(mlflow_server.url)
