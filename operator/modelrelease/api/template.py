@@ -65,7 +65,7 @@ def _keys(kind: str, value_max: int) -> dict[str, Any]:
         **validations(
             rule(
                 f"self.all(key, !key.startsWith('{RESERVED_PREFIX}'))",
-                f"{RESERVED_PREFIX} is reserved for the operator",
+                f"keys under {RESERVED_PREFIX} are reserved for the operator",
             )
         ),
     }
