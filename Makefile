@@ -1,0 +1,64 @@
+# modelrelease: `make help` says what there is. Everything a target needs it installs itself.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check format crds docs lock bench images binaries clean
+
+help: ## Say what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(STAMP) ## Bring up a real cluster and release models under real traffic (first time up to 20 minutes, then 5)
+	@$(PY) -m e2e.demo
+
+test: check ## Run all tests, on a real API server and a real cluster (installs and builds what they need)
+	@$(PY) -m e2e.cluster binaries
+	@$(PY) -m e2e.images
+	@$(PY) -m pytest tests -q --ignore=tests/core --ignore=tests/api --ignore=tests/sim
+	@$(PY) -m pytest e2e -q
+
+check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, generated files, pure tests
+	@$(VENV)/bin/ruff format --check -q operator tests e2e bench
+	@$(VENV)/bin/ruff check -q operator tests e2e bench
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache > /tmp/modelrelease-imports.$$$$ || { cat /tmp/modelrelease-imports.$$$$; exit 1; }; rm -f /tmp/modelrelease-imports.$$$$
+	@$(PY) -m modelrelease.cli.crds --check crds
+	@$(PY) -m pytest tests/core tests/api tests/sim -q
+
+format: $(STAMP) ## Format the code and mend what the linter can mend
+	@$(VENV)/bin/ruff format -q operator tests e2e bench
+	@$(VENV)/bin/ruff check -q --fix operator tests e2e bench
+
+crds: $(STAMP) ## Generate crds/ from the models
+	@$(PY) -m modelrelease.cli.crds crds
+
+bench: $(STAMP) ## Measure the statistics again and write docs/statistics.md
+	@$(PY) -m bench.evidence
+
+images: $(STAMP) ## Build the images of the operator and of the model server
+	@$(PY) -m e2e.images
+
+binaries: $(STAMP) ## Build Kubernetes and what runs beside it from Go modules, once
+	@$(PY) -m e2e.cluster binaries
+
+lock: $(STAMP) ## Pin the dependencies again, with hashes
+	@$(PY) -m pip install -q uv
+	@env -u PIP_FIND_LINKS $(VENV)/bin/uv pip compile -q --no-config pyproject.toml --generate-hashes --no-emit-index-url \
+	  --python-version 3.11 --no-header -o requirements.lock
+	@env -u PIP_FIND_LINKS $(VENV)/bin/uv pip compile -q --no-config pyproject.toml --group dev -c requirements.lock --generate-hashes \
+	  --no-emit-index-url --python-version 3.11 --no-header -o requirements-dev.lock
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@echo "installing the Python environment (about two minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . 
+	@touch $(STAMP)
+
+clean: ## Remove the environment and caches of this checkout (programs and images under ~/.cache/modelrelease stay)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info operator/*.egg-info
