@@ -1,0 +1,305 @@
+"""The Helm chart: what it makes, what the API server says to it, and what its values schema refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from e2e.cluster.interface import Cluster, ClusterError
+from modelrelease.api.crd import crds
+from tests.cluster.chart import CHART, ChartRefused, find, helm, of_kinds, render
+
+OPERATOR_RULES = {
+    ("modelrelease.dev", "modelreleases"): "get list watch",
+    ("modelrelease.dev", "releasepolicies"): "get list watch",
+    ("modelrelease.dev", "modelreleases/status"): "patch",
+    ("apps", "deployments"): "get list watch create patch delete",
+    ("apps", "controllerrevisions"): "get list watch create patch delete",
+    ("", "services"): "get list watch create patch delete",
+    ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch delete",
+    ("", "pods"): "get list",
+    ("", "namespaces"): "get list watch",
+    ("events.k8s.io", "events"): "create patch",
+}
+"""All that the operator may do in the cluster. A change here is a change of what an installation must trust it with."""
+
+OWN_NAMESPACE_RULES = {("coordination.k8s.io", "leases"): "get create update patch"}
+POD_MONITOR_RULES = {("monitoring.coreos.com", "podmonitors"): "get create patch delete"}
+
+EVERYTHING = (
+    "--set=replicas=2",
+    "--set=image.repository=registry.example:5000/ml/modelrelease",
+    f"--set=image.digest=sha256:{'a' * 64}",
+    "--set=imagePullSecrets={pull}",
+    "--set=registry.url=http://mlflow.mlflow.svc:5000",
+    "--set=registry.credentialsSecret=mlflow",
+    "--set=prometheus.url=https://prometheus.monitoring.svc",
+    "--set=tickSeconds=2.5",
+    "--set=logLevel=debug",
+    "--set=extraEnv[0].name=REQUESTS_CA_BUNDLE,extraEnv[0].value=/ca/ca.crt",
+    "--set=extraVolumes[0].name=ca,extraVolumes[0].configMap.name=ca",
+    "--set=extraVolumeMounts[0].name=ca,extraVolumeMounts[0].mountPath=/ca",
+    "--set=podMonitors.enabled=true",
+    "--set=serviceAccount.annotations.team=ml",
+    "--set=metrics.service.annotations.scrape=yes",
+    "--set=podAnnotations.a=b,podLabels.c=d",
+    "--set=nodeSelector.disk=ssd",
+    "--set=tolerations[0].operator=Exists",
+    "--set=priorityClassName=system-cluster-critical",
+    "--set=affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1",
+    "--set=affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey=zone",
+    "--set=terminationGracePeriodSeconds=60",
+)
+
+
+def rules(role: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """The rules of a role, verbs by group and resource."""
+    return {
+        (group, resource): " ".join(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def container(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    [only] = find(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return only
+
+
+def environment(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(objects)["env"]}
+
+
+@pytest.fixture(scope="module")
+def namespace(apiserver: Cluster) -> Iterator[str]:
+    """A namespace that enforces the restricted pod security standard, with the chart's service account in it."""
+    name = f"chart-{uuid4().hex[:8]}"
+    apiserver.kubectl("create", "namespace", name)
+    apiserver.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    apiserver.kubectl("create", "serviceaccount", "modelrelease", "-n", name)
+    yield name
+    apiserver.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.parametrize("options", [pytest.param((), id="defaults"), pytest.param(EVERYTHING, id="every value set")])
+def test_the_api_server_accepts_all_objects(apiserver: Cluster, namespace: str, options: tuple[str, ...]) -> None:
+    objects = render(*options, namespace=namespace)
+    apiserver.kubectl(
+        "apply", "--dry-run=server", "--validate=strict", "-f", "-", input=yaml.safe_dump_all(objects, sort_keys=False)
+    )
+
+
+def test_the_pod_fits_a_namespace_that_enforces_the_restricted_standard(apiserver: Cluster, namespace: str) -> None:
+    template = find(render(namespace=namespace), "Deployment")["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    pod["metadata"]["name"] = "operator"
+    apiserver.kubectl("create", "-n", namespace, "--dry-run=server", "-f", "-", input=json.dumps(pod))
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    with pytest.raises(ClusterError, match="violates PodSecurity"):
+        apiserver.kubectl("create", "-n", namespace, "--dry-run=server", "-f", "-", input=json.dumps(pod))
+
+
+def test_the_operator_has_the_rights_of_the_list_and_no_others() -> None:
+    objects = render()
+    assert rules(find(objects, "ClusterRole")) == OPERATOR_RULES
+    assert rules(find(objects, "Role", "modelrelease-leader")) == OWN_NAMESPACE_RULES
+    for kind, name, role in [
+        ("ClusterRoleBinding", "modelrelease", "modelrelease"),
+        ("RoleBinding", "modelrelease-leader", "modelrelease-leader"),
+    ]:
+        binding = find(objects, kind, name)
+        assert binding["roleRef"]["name"] == role
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": "modelrelease", "namespace": "modelrelease-system"}
+        ]
+
+
+def test_pod_monitors_are_a_right_of_their_own() -> None:
+    assert rules(find(render("--set=podMonitors.enabled=true"), "ClusterRole")) == OPERATOR_RULES | POD_MONITOR_RULES
+
+
+@pytest.fixture(scope="module")
+def account(apiserver: Cluster, namespace: str) -> Iterator[str]:
+    """The operator's account as a user name, with the chart's roles bound to it."""
+    roles = of_kinds(render(namespace=namespace), "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    apiserver.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(roles))
+    yield f"system:serviceaccount:{namespace}:modelrelease"
+    apiserver.kubectl("delete", "-f", "-", input=yaml.safe_dump_all(roles))
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "allowed"),
+    [
+        pytest.param("patch", "modelrelease.dev/modelreleases/status", True, id="it writes status"),
+        pytest.param("create", "apps/deployments", True, id="it creates Deployments"),
+        pytest.param("patch", "gateway.networking.k8s.io/httproutes", True, id="it moves routes"),
+        pytest.param("patch", "modelrelease.dev/modelreleases", False, id="it cannot patch a spec"),
+        pytest.param("update", "modelrelease.dev/modelreleases", False, id="it cannot update a spec"),
+        pytest.param("command", "modelrelease.dev/modelreleases", False, id="it gives no commands"),
+        pytest.param("get", "/secrets", False, id="it reads no Secrets"),
+        pytest.param("create", "/pods", False, id="it creates no pods by itself"),
+        pytest.param("update", "coordination.k8s.io/leases", False, id="it touches no Lease of other namespaces"),
+    ],
+)
+def test_the_api_server_agrees_about_the_rights(
+    apiserver: Cluster, account: str, verb: str, resource: str, allowed: bool
+) -> None:
+    assert may(apiserver, account, verb, resource, "default") is allowed
+
+
+def test_the_operator_may_hold_a_lease_in_its_own_namespace(apiserver: Cluster, namespace: str, account: str) -> None:
+    for verb in ("get", "create", "update", "patch"):
+        assert may(apiserver, account, verb, "coordination.k8s.io/leases", namespace)
+
+
+def may(apiserver: Cluster, user: str, verb: str, resource: str, namespace: str) -> bool:
+    """What the authorizer says; `resource` is group/resource[/subresource]."""
+    group, kind, *sub = resource.split("/")
+    asked = {"namespace": namespace, "verb": verb, "group": group, "resource": kind, "subresource": "".join(sub)}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": asked},
+    }
+    said = apiserver.kubectl("create", "-o", "json", "-f", "-", input=json.dumps(review))
+    return bool(json.loads(said)["status"]["allowed"])
+
+
+def test_people_get_their_rights_with_view_and_edit() -> None:
+    objects = render()
+    view, edit = find(objects, "ClusterRole", "modelrelease-view"), find(objects, "ClusterRole", "modelrelease-edit")
+    assert view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
+    assert edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
+    assert "command" in rules(edit)["modelrelease.dev", "modelreleases"].split()
+    assert ("modelrelease.dev", "modelreleases/status") not in rules(edit)
+    assert ("modelrelease.dev", "releasepolicies") not in rules(edit)
+    without = render("--set=rbac.aggregateToDefaultRoles=false")
+    assert [item["metadata"]["name"] for item in of_kinds(without, "ClusterRole")] == ["modelrelease"]
+
+
+def test_the_crds_are_the_generated_ones_and_are_kept_on_uninstall() -> None:
+    rendered = {item["spec"]["names"]["plural"]: item for item in of_kinds(render(), "CustomResourceDefinition")}
+    for item in rendered.values():
+        assert item["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert rendered == crds()
+    assert of_kinds(render("--set=crds.install=false"), "CustomResourceDefinition") == []
+
+
+def test_admission_policies_can_be_left_out() -> None:
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    assert len(of_kinds(render(), *kinds)) == 4
+    assert of_kinds(render("--set=admissionPolicies.enabled=false"), *kinds) == []
+
+
+def test_the_environment_carries_what_the_values_say() -> None:
+    plain = environment(render())
+    assert plain["MODELRELEASE_TICK_SECONDS"] == "5"
+    assert plain["MODELRELEASE_LOG_LEVEL"] == "info"
+    assert plain["MODELRELEASE_REGISTRY_URL"] == plain["MODELRELEASE_PROMETHEUS_URL"] == ""
+    assert not any(name.startswith("MLFLOW_") for name in plain)
+    full = environment(render(*EVERYTHING))
+    assert full["MODELRELEASE_REGISTRY_URL"] == "http://mlflow.mlflow.svc:5000"
+    assert full["MODELRELEASE_PROMETHEUS_URL"] == "https://prometheus.monitoring.svc"
+    assert full["MODELRELEASE_TICK_SECONDS"] == "2.5"
+    assert full["REQUESTS_CA_BUNDLE"] == "/ca/ca.crt"
+    assert full["POD_NAMESPACE"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    for key in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        assert full[key] == {"secretKeyRef": {"name": "mlflow", "key": key, "optional": True}}
+
+
+def test_the_image_is_named_by_digest_where_there_is_one_and_by_version_else() -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    assert container(render())["image"] == f"modelrelease:{version}"
+    assert container(render("--set=image.tag=edge"))["image"] == "modelrelease:edge"
+    assert container(render(*EVERYTHING))["image"] == f"registry.example:5000/ml/modelrelease@sha256:{'a' * 64}"
+
+
+def test_probes_and_the_metrics_service_reach_the_port_that_listens() -> None:
+    objects = render()
+    server = container(objects)
+    assert {port["name"]: port["containerPort"] for port in server["ports"]} == {"http": 8080}
+    probes = {name: server[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert {probe["path"] for probe in probes.values()} == {"/healthz", "/readyz"}
+    assert {probe["port"] for probe in probes.values()} == {"http"}
+    service = find(objects, "Service", "modelrelease-metrics")
+    labels = find(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert service["spec"]["ports"][0]["targetPort"] == "http"
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        pytest.param("--set=replica=2", "additional properties 'replica' not allowed", id="a misspelt value"),
+        pytest.param("--set=image.tags=x", "additional properties 'tags' not allowed", id="a misspelt value below"),
+        pytest.param("--set=replicas=two", "at '/replicas': got string, want integer", id="replicas in words"),
+        pytest.param("--set=replicas=9", "at '/replicas': maximum: got 9, want 5", id="nine replicas"),
+        pytest.param("--set=tickSeconds=0", "at '/tickSeconds'", id="no tick at all"),
+        pytest.param("--set=logLevel=loud", "at '/logLevel': value must be one of", id="an unknown log level"),
+        pytest.param("--set=registry.url=mlflow:5000", "at '/registry/url'", id="a registry without a scheme"),
+        pytest.param(
+            "--set=registry.url=http://me:secret@mlflow:5000", "at '/registry/url'", id="a password in the address"
+        ),
+        pytest.param("--set=image.digest=sha256:abc", "at '/image/digest'", id="half a digest"),
+        pytest.param("--set=image.repository=", "at '/image/repository'", id="no image"),
+        pytest.param(
+            "--set-string=crds.install=yes", "at '/crds/install': got string, want boolean", id="a string yes"
+        ),
+        pytest.param("--set=extraEnv[0].value=x", "missing property 'name'", id="a variable without a name"),
+        pytest.param(
+            "--set=terminationGracePeriodSeconds=0", "at '/terminationGracePeriodSeconds'", id="no time to drain"
+        ),
+    ],
+)
+def test_the_values_schema_refuses_nonsense(option: str, says: str) -> None:
+    with pytest.raises(ChartRefused) as refused:
+        render(option)
+    assert says in str(refused.value)
+
+
+def test_every_value_has_a_place_in_the_schema_and_none_is_only_there() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert compare(values, schema, "") == []
+
+
+def compare(values: dict[str, Any], schema: dict[str, Any], path: str) -> list[str]:
+    optional = {"global", "claims"}
+    known = schema["properties"].keys() - optional
+    wrong = [f"{path}.{name}" for name in values.keys() ^ known]
+    for name in values.keys() & known:
+        child = schema["properties"][name]
+        if isinstance(values[name], dict) and "properties" in child:
+            wrong += compare(values[name], child, f"{path}.{name}")
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "warnings"),
+    [
+        pytest.param((), ["registry.url is empty", "prometheus.url is empty"], id="nothing configured"),
+        pytest.param(EVERYTHING, [], id="all configured"),
+        pytest.param(
+            (*EVERYTHING, "--set=admissionPolicies.enabled=false"),
+            ["admissionPolicies.enabled is false"],
+            id="open doors",
+        ),
+    ],
+)
+def test_the_notes_say_what_to_do_next_and_warn_of_what_is_missing(
+    options: tuple[str, ...], warnings: list[str]
+) -> None:
+    printed = helm("install", "mr", str(CHART), "--dry-run=client", *options).partition("NOTES:")[2]
+    assert "kubectl get mr -w" in printed
+    assert re.findall(r"WARNING: (.*?)\.(?: |$)", printed, re.MULTILINE) == warnings
+
+
+def test_helm_lint_finds_nothing() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
