@@ -20,7 +20,8 @@ NO_TEXT = {"metadata"}  # the API server refuses a description of metadata
 
 
 def schema_of(plural: str) -> dict[str, Any]:
-    return crds()[plural]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema: dict[str, Any] = crds()[plural]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
 
 
 def nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -122,7 +123,7 @@ def largest(node: dict[str, Any]) -> int:
         case "object":
             return 2 + sum(len(name) + 4 + largest(child) for name, child in node["properties"].items())
         case "array":
-            return 2 + node["maxItems"] * (1 + largest(node["items"]))
+            return 2 + int(node["maxItems"]) * (1 + largest(node["items"]))
         case "string" if "enum" in node:
             return 2 + max(len(value) for value in node["enum"])
         case "string" if "format" in node:

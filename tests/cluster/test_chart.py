@@ -24,13 +24,14 @@ OPERATOR_RULES = {
     ("", "services"): "get list watch create patch delete",
     ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch delete",
     ("", "pods"): "get list",
+    ("discovery.k8s.io", "endpointslices"): "list",
+    ("monitoring.coreos.com", "podmonitors"): "get create patch",
     ("", "namespaces"): "get list watch",
     ("events.k8s.io", "events"): "create patch",
 }
 """All that the operator may do in the cluster. A change here is a change of what an installation must trust it with."""
 
 OWN_NAMESPACE_RULES = {("coordination.k8s.io", "leases"): "get create update patch"}
-POD_MONITOR_RULES = {("monitoring.coreos.com", "podmonitors"): "get create patch delete"}
 
 EVERYTHING = (
     "--set=replicas=2",
@@ -45,7 +46,6 @@ EVERYTHING = (
     "--set=extraEnv[0].name=REQUESTS_CA_BUNDLE,extraEnv[0].value=/ca/ca.crt",
     "--set=extraVolumes[0].name=ca,extraVolumes[0].configMap.name=ca",
     "--set=extraVolumeMounts[0].name=ca,extraVolumeMounts[0].mountPath=/ca",
-    "--set=podMonitors.enabled=true",
     "--set=serviceAccount.annotations.team=ml",
     "--set=metrics.service.annotations.scrape=yes",
     "--set=podAnnotations.a=b,podLabels.c=d",
@@ -69,6 +69,7 @@ def rules(role: dict[str, Any]) -> dict[tuple[str, str], str]:
 
 
 def container(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    only: dict[str, Any]
     [only] = find(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
     return only
 
@@ -119,10 +120,6 @@ def test_the_operator_has_the_rights_of_the_list_and_no_others() -> None:
         assert binding["subjects"] == [
             {"kind": "ServiceAccount", "name": "modelrelease", "namespace": "modelrelease-system"}
         ]
-
-
-def test_pod_monitors_are_a_right_of_their_own() -> None:
-    assert rules(find(render("--set=podMonitors.enabled=true"), "ClusterRole")) == OPERATOR_RULES | POD_MONITOR_RULES
 
 
 @pytest.fixture(scope="module")
