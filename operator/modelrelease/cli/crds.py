@@ -1,7 +1,7 @@
 """Write the generated CRDs into a checkout, or check that the committed ones are the generated ones.
 
-`python -m modelrelease.cli.crds [--check] [ROOT]` knows two places: `crds/`, for `kubectl apply`, and the Helm chart's
-templates, where a value switches them off. Both come from `api.crd` and carry the same text.
+`python -m modelrelease.cli.crds [--check] DIR` knows two places: DIR, for `kubectl apply`, and the templates of the Helm
+chart that stands beside it, where a value switches them off. Both come from `api.crd` and carry the same text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import yaml
 from modelrelease.api.crd import crds
 
 HEADER = "# Generated from operator/modelrelease/api by `make crds`; do not edit.\n"
-PLAIN = Path("crds")
 CHART = Path("charts/modelrelease/templates/crds")
 
 
@@ -28,12 +27,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def files() -> dict[Path, str]:
-    """Text of every generated file by its path within the checkout."""
+def files(directory: Path) -> dict[Path, str]:
+    """Text of every generated file by its path."""
     out = {}
     for plural, crd in crds().items():
-        out[PLAIN / f"{plural}.yaml"] = HEADER + to_yaml(crd)
-        out[CHART / f"{plural}.yaml"] = HEADER + to_chart(crd)
+        out[directory / f"{plural}.yaml"] = HEADER + to_yaml(crd)
+        out[directory.parent / CHART / f"{plural}.yaml"] = HEADER + to_chart(crd)
     return out
 
 
@@ -57,15 +56,15 @@ def to_chart(crd: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m modelrelease.cli.crds", description="Generate the CRDs.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is not as generated")
-    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout (default: here)")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="the folder crds of a checkout")
     args = parser.parse_args(argv)
-    stale = [path for path, text in files().items() if _read(args.root / path) != text]
-    for path in stale:
+    stale = {path: text for path, text in files(args.directory).items() if _read(path) != text}
+    for path, text in stale.items():
         if args.check:
             print(f"{path} is not what the models say; run: make crds", file=sys.stderr)
             continue
-        (args.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (args.root / path).write_text(files()[path], encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
         print(f"wrote {path}")
     return 1 if args.check and stale else 0
 
