@@ -1,7 +1,7 @@
 """Write the generated CRDs into a checkout, or check that the committed ones are the generated ones.
 
-`python -m modelrelease.cli.crds [--check] DIR` knows two places: DIR, for `kubectl apply`, and the templates of the Helm
-chart that stands beside it, where a value switches them off. Both come from `api.crd` and carry the same text.
+`python -m modelrelease.cli.crds [--check] DIR` knows two places: DIR, for `kubectl apply`, and the templates of the
+Helm chart that stands beside it, where a value switches them off. Both come from `api.crd` and carry the same text.
 """
 
 from __future__ import annotations
