@@ -1,0 +1,186 @@
+"""What the operator says about itself: log lines, metrics, and the three HTTP paths that serve probes and Prometheus.
+
+Others call the small functions here; none of them raises or waits. Labels come from fixed lists (phases, verbs, kinds,
+outcomes), never from names of releases: what is known of one release stands in its status.
+
+The rule it keeps: nothing decides by anything that is counted here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+
+from modelrelease import __version__
+from modelrelease.api.reasons import Phase
+from modelrelease.api.status import ModelReleaseStatus
+
+from .queue import Key, QueueObserver
+
+_PASS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_ROLLBACK_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300)
+
+RECONCILES = Counter("modelrelease_reconcile", "Passes over a release, by result: ok or error.", ["result"])
+RECONCILE_SECONDS = Histogram("modelrelease_reconcile_duration_seconds", "Time of one pass.", buckets=_PASS_SECONDS)
+QUEUE_SECONDS = Histogram(
+    "modelrelease_queue_wait_seconds", "Wait of a woken release for a worker.", buckets=_PASS_SECONDS
+)
+QUEUE_DEPTH = Gauge("modelrelease_queue_depth", "Releases that wait for a worker.")
+WORKING = Gauge("modelrelease_queue_working", "Releases that are being worked.")
+API_REQUESTS = Counter(
+    "modelrelease_api_requests",
+    "Requests to the Kubernetes API by verb, kind and status code, or unreachable.",
+    ["verb", "kind", "code"],
+)
+REGISTRY_REQUESTS = Counter("modelrelease_registry_requests", "Calls to the model registry.", ["call", "outcome"])
+PROMETHEUS_REQUESTS = Counter("modelrelease_prometheus_requests", "Queries sent to Prometheus.", ["outcome"])
+RELEASES = Gauge("modelrelease_releases", "ModelReleases by phase.", ["phase"])
+ROLLOUTS = Counter("modelrelease_rollouts", "Rollouts that ended, by outcome.", ["outcome"])
+ROLLBACK_SECONDS = Histogram(
+    "modelrelease_rollback_seconds",
+    "From the verdict against a candidate to the confirmed route without it.",
+    buckets=_ROLLBACK_SECONDS,
+)
+LEADER = Gauge("modelrelease_leader", "1 in the replica that leads, else 0.")
+BUILD = Gauge("modelrelease_build_info", "Version of the operator.", ["version"])
+
+decisions = logging.getLogger("modelrelease.decisions")
+
+_phase_of: dict[Key, str] = {}
+
+
+class QueueMetrics(QueueObserver):
+    """Puts what the queue tells into metrics."""
+
+    def began(self, waited_s: float) -> None:
+        QUEUE_SECONDS.observe(waited_s)
+
+    def ended(self, result: str, took_s: float) -> None:
+        RECONCILES.labels(result).inc()
+        RECONCILE_SECONDS.observe(took_s)
+
+    def changed(self, ready: int, working: int) -> None:
+        QUEUE_DEPTH.set(ready)
+        WORKING.set(working)
+
+
+def api_request(verb: str, kind: str, code: str) -> None:
+    """Count one request to the Kubernetes API."""
+    API_REQUESTS.labels(verb, kind, code).inc()
+
+
+def registry_request(call: str, outcome: str) -> None:
+    """Count one call to the registry: which method, and ok, missing or the reason of the failure."""
+    REGISTRY_REQUESTS.labels(call, outcome).inc()
+
+
+def prometheus_request(outcome: str) -> None:
+    """Count one query: ok or the reason of the failure."""
+    PROMETHEUS_REQUESTS.labels(outcome).inc()
+
+
+def leading(is_leader: bool) -> None:
+    """Say whether this replica leads."""
+    LEADER.set(is_leader)
+
+
+def observe_release(key: Key, before: ModelReleaseStatus, after: ModelReleaseStatus) -> None:
+    """Count the release under its phase, and what ended since `before`. Call it in every pass, changed or not."""
+    former = _phase_of.get(key)
+    if former != after.phase:
+        if former is not None:
+            RELEASES.labels(former).dec()
+        RELEASES.labels(after.phase).inc()
+        _phase_of[key] = after.phase
+    for entry in after.history:
+        if entry in before.history:
+            break
+        ROLLOUTS.labels(entry.outcome).inc()
+    done = after.last_rollback
+    if done is not None and done.seconds is not None:
+        known = before.last_rollback
+        if known is None or known.seconds is None or known.decided_at != done.decided_at:
+            ROLLBACK_SECONDS.observe(done.seconds)
+
+
+def forget_release(key: Key) -> None:
+    """The release is gone."""
+    phase = _phase_of.pop(key, None)
+    if phase is not None:
+        RELEASES.labels(phase).dec()
+
+
+def log_decision(key: Key, *, generation: int, old: str, new: str, reason: str, note: str = "") -> None:
+    """One line for a decision that changed something."""
+    decisions.info(
+        note or f"{old} -> {new}",
+        extra={"key": "/".join(key), "generation": generation, "from": old, "to": new, "reason": reason},
+    )
+
+
+# -- log lines --
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, what was given as `extra`, and the traceback if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def setup_logging(level: str) -> None:
+    """Send everything to standard error as JSON lines; libraries only from warnings on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("modelrelease").setLevel(level.upper())
+    logging.captureWarnings(True)
+
+
+# -- HTTP --
+
+Problem = Callable[[], str | None]
+"""What is wrong right now, None if nothing is."""
+
+
+async def serve(port: int, *, health: Problem, ready: Problem, host: str | None = None) -> web.AppRunner:
+    """Serve /healthz, /readyz and /metrics until `cleanup()` of what is returned. Port 0 picks a free one.
+
+    A probe that reports a problem answers 503 with its words.
+    """
+    BUILD.labels(__version__).set(1)
+    for phase in Phase:
+        RELEASES.labels(phase.value)  # a phase that no release is in is 0, not absent
+
+    async def probe(request: web.Request) -> web.Response:
+        problem = (health if request.path == "/healthz" else ready)()
+        return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    application = web.Application()
+    application.router.add_get("/healthz", probe)
+    application.router.add_get("/readyz", probe)
+    application.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, host, port, shutdown_timeout=1).start()
+    return runner

@@ -1,0 +1,197 @@
+"""Settings of the operator: one frozen value, read once from the environment.
+
+Every field is the variable MODELRELEASE_<FIELD IN CAPITALS>, `_s` written out as _SECONDS, unless its docstring says
+otherwise. An empty variable counts as not set. What cannot be meant is an error that names the variable.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+_SERVICE_ACCOUNT = "KUBERNETES_SERVICE_HOST"
+_LEVELS = ("debug", "info", "warning", "error")
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """A variable of the environment cannot be used; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process runs. What a release does stands in its spec, not here."""
+
+    registry_url: str
+    """URL of the MLflow server. Required."""
+
+    prometheus_url: str
+    """URL of the Prometheus that scrapes the model servers. Required."""
+
+    registry_username: str | None = None
+    """User name for the registry: MLFLOW_TRACKING_USERNAME, as MLflow's own clients read it."""
+
+    registry_password: str | None = field(default=None, repr=False)
+    """Password for the registry: MLFLOW_TRACKING_PASSWORD."""
+
+    registry_token: str | None = field(default=None, repr=False)
+    """Bearer token for the registry: content of the file MODELRELEASE_REGISTRY_TOKEN_FILE, or MLFLOW_TRACKING_TOKEN."""
+
+    registry_ca_file: str | None = None
+    """PEM file with the authorities that the registry's certificate is checked against. Default: the system's."""
+
+    registry_allow_file_sources: bool = False
+    """Whether a model may be served from a file: URI. Only for a volume that registry and model servers share."""
+
+    registry_max_age_s: float = 60
+    """Age in seconds up to which an answer of the registry is used. A followed alias moves within about this time."""
+
+    prometheus_token_file: str | None = None
+    """File with a bearer token for Prometheus; read anew for every query, as such tokens are rotated."""
+
+    prometheus_ca_file: str | None = None
+    """PEM file with the authorities that Prometheus' certificate is checked against. Default: the system's."""
+
+    tick_s: float = 5
+    """Distance in seconds of the grid on which Prometheus is sampled: how soon harm can be seen. Below the scrape
+    interval a poll brings nothing new."""
+
+    sample_lag_s: float = 2
+    """How far samples lie in the past, in seconds, so that every scrape of that instant has arrived."""
+
+    workers: int = 16
+    """How many releases are worked at once. A pass waits for the API server most of its time."""
+
+    namespace: str = ""
+    """The one namespace whose releases are worked; empty for all."""
+
+    lease_name: str = "modelrelease"
+    """Name of the Lease that makes one of several replicas the leader."""
+
+    lease_namespace: str = "default"
+    """Namespace of that Lease: POD_NAMESPACE where MODELRELEASE_LEASE_NAMESPACE is not set."""
+
+    identity: str = ""
+    """Holder of the Lease: POD_NAME where MODELRELEASE_IDENTITY is not set, else a name that no other process has."""
+
+    port: int = 8080
+    """Port of /healthz, /readyz and /metrics."""
+
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+    kubeconfig: str | None = None
+    """A kubeconfig file: KUBECONFIG where MODELRELEASE_KUBECONFIG is not set. In a pod, its service account is used."""
+
+    kube_timeout_s: float = 10
+    """Longest wait in seconds for one answer of the Kubernetes API; below the renew deadline of the Lease or equal."""
+
+    resync_s: float = 600
+    """Within how many seconds every release is looked at once even if nothing happens, in case an event was missed."""
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings. Raises SettingsError."""
+    read = _Reader(environ)
+    level = read.text("MODELRELEASE_LOG_LEVEL", "info").lower()
+    if level not in _LEVELS:
+        raise SettingsError(f"MODELRELEASE_LOG_LEVEL: {level!r} is none of {', '.join(_LEVELS)}")
+    username, password = read.maybe("MLFLOW_TRACKING_USERNAME"), read.maybe("MLFLOW_TRACKING_PASSWORD")
+    if (username is None) != (password is None):
+        raise SettingsError("MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: set both or neither")
+    token = read.content("MODELRELEASE_REGISTRY_TOKEN_FILE") or read.maybe("MLFLOW_TRACKING_TOKEN")
+    if token and username:
+        raise SettingsError("MLFLOW_TRACKING_TOKEN and MLFLOW_TRACKING_USERNAME: set one of them")
+    in_cluster = _SERVICE_ACCOUNT in environ
+    kubeconfig = read.maybe("MODELRELEASE_KUBECONFIG") or (None if in_cluster else read.maybe("KUBECONFIG"))
+    if kubeconfig is None and not in_cluster:
+        raise SettingsError("MODELRELEASE_KUBECONFIG: needed outside of a cluster; it names a kubeconfig file")
+    return Settings(
+        registry_url=read.url("MODELRELEASE_REGISTRY_URL"),
+        prometheus_url=read.url("MODELRELEASE_PROMETHEUS_URL"),
+        registry_username=username,
+        registry_password=password,
+        registry_token=token,
+        registry_ca_file=read.file("MODELRELEASE_REGISTRY_CA_FILE"),
+        registry_allow_file_sources=read.flag("MODELRELEASE_REGISTRY_ALLOW_FILE_SOURCES"),
+        registry_max_age_s=read.number("MODELRELEASE_REGISTRY_MAX_AGE_SECONDS", 60.0, 1, 86400),
+        prometheus_token_file=read.file("MODELRELEASE_PROMETHEUS_TOKEN_FILE"),
+        prometheus_ca_file=read.file("MODELRELEASE_PROMETHEUS_CA_FILE"),
+        tick_s=read.number("MODELRELEASE_TICK_SECONDS", 5.0, 0.1, 600),
+        sample_lag_s=read.number("MODELRELEASE_SAMPLE_LAG_SECONDS", 2.0, 0, 600),
+        workers=read.number("MODELRELEASE_WORKERS", 16, 1, 256),
+        namespace=read.text("MODELRELEASE_NAMESPACE", ""),
+        lease_name=read.text("MODELRELEASE_LEASE_NAME", "modelrelease"),
+        lease_namespace=read.text("MODELRELEASE_LEASE_NAMESPACE", read.text("POD_NAMESPACE", "default")),
+        identity=read.text("MODELRELEASE_IDENTITY", read.text("POD_NAME", _own_name())),
+        port=read.number("MODELRELEASE_PORT", 8080, 0, 65535),
+        log_level=level,
+        kubeconfig=kubeconfig,
+        kube_timeout_s=read.number("MODELRELEASE_KUBE_TIMEOUT_SECONDS", 10.0, 0.1, 300),
+        resync_s=read.number("MODELRELEASE_RESYNC_SECONDS", 600.0, 10, 86400),
+    )
+
+
+def _own_name() -> str:
+    """Unlike a pod's name, a host's name may be shared by two processes that run at the same time."""
+    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+
+
+class _Reader:
+    """Reads variables; every error names the variable."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def maybe(self, name: str) -> str | None:
+        return self._environ.get(name, "").strip() or None
+
+    def text(self, name: str, default: str) -> str:
+        return self.maybe(name) or default
+
+    def number(self, name: str, default: T, least: float, most: float) -> T:
+        """A number of the default's type within the bounds."""
+        kind: Callable[[str], T] = type(default)
+        text = self.maybe(name)
+        if text is None:
+            return default
+        try:
+            value = kind(text)
+        except ValueError:
+            raise SettingsError(f"{name}: {text!r} is not a {'whole ' if kind is int else ''}number") from None
+        if not least <= float(value) <= most:  # type: ignore[arg-type]
+            raise SettingsError(f"{name}: {text} is not between {least:g} and {most:g}")
+        return value
+
+    def flag(self, name: str) -> bool:
+        text = self.text(name, "false").lower()
+        if text not in ("true", "false"):
+            raise SettingsError(f"{name}: {text!r} is neither true nor false")
+        return text == "true"
+
+    def url(self, name: str) -> str:
+        text = self.maybe(name)
+        if text is None:
+            raise SettingsError(f"{name}: not set; for example http://host:port")
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(f"{name}: {text!r} is not an http or https URL")
+        if parts.username or parts.password:
+            raise SettingsError(f"{name}: credentials do not belong into a URL; give them as a Secret")
+        return text.rstrip("/")
+
+    def file(self, name: str) -> str | None:
+        path = self.maybe(name)
+        if path is not None and not Path(path).is_file():
+            raise SettingsError(f"{name}: there is no file {path}")
+        return path
+
+    def content(self, name: str) -> str | None:
+        path = self.file(name)
+        return Path(path).read_text().strip() or None if path else None
