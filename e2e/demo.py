@@ -62,7 +62,10 @@ def _play(cluster: Cluster, began: float) -> int:
         with _watching(cluster):
             try:
                 for number, (title, scene) in enumerate(SCENES, start=1):
-                    print(f"\n{_BOLD}{number}. {title}{_PLAIN} {_DIM}{(scene.__doc__ or '').splitlines()[0]}{_PLAIN}", flush=True)
+                    print(
+                        f"\n{_BOLD}{number}. {title}{_PLAIN} {_DIM}{(scene.__doc__ or '').splitlines()[0]}{_PLAIN}",
+                        flush=True,
+                    )
                     scene(theatre)
                     print(f"  {_GREEN}as it must be{_PLAIN}; {theatre.traffic.describe()}", flush=True)
                 failures = theatre.failures()

@@ -105,7 +105,7 @@ def better_model(theatre: Theatre) -> None:
     status = theatre.wait_phase("Promoted", "better", 240)
     _expect("Promoted", status["history"][0]["outcome"], "the rollout's outcome")
     _expect(0, _restarts(theatre.stack), "restarts of serving pods")
-    if not before & _pod_names(theatre.stack):
+    if not before <= _pod_names(theatre.stack):
         raise SceneError("the former revision must stay until its requests have had their time")
     alias = theatre.wait(
         "the alias champion has moved", lambda seen: (seen.get("alias") or {}).get("state") == "Written", 30
@@ -115,15 +115,15 @@ def better_model(theatre: Theatre) -> None:
 
 def night_blind_model(theatre: Theatre) -> None:
     """3. Better on average, worse at night: Blocked, no pod, and the message says which slice, seen and needed."""
-    _until_drained(theatre)
-    pods = _pod_names(theatre.stack)
     theatre.release("night-blind")
     status = theatre.wait_phase("Blocked", "better", 60)
     theatre.say(status["message"])
     for word in ("slice/night", "needs", "nothing was deployed"):
         if word not in status["message"]:
             raise SceneError(f"the message must contain {word!r}: {status['message']}")
-    _expect(pods, _pod_names(theatre.stack), "pods after a blocked release")
+    revisions = {pod["metadata"]["labels"]["modelrelease.dev/revision"] for pod in theatre.stack.pods()}
+    if status["candidate"]["revision"] in revisions:
+        raise SceneError("a pod of the blocked version was created")
 
 
 def brittle_model(theatre: Theatre) -> None:
@@ -133,8 +133,10 @@ def brittle_model(theatre: Theatre) -> None:
     stream = _stream_on(theatre, str(theatre.version("brittle")))
     status = theatre.wait(
         "all traffic is back on v2",
-        lambda seen: (seen.get("lastRollback") or {}).get("version") == str(theatre.version("brittle"))
-        and "seconds" in seen["lastRollback"],
+        lambda seen: (
+            (seen.get("lastRollback") or {}).get("version") == str(theatre.version("brittle"))
+            and "seconds" in seen["lastRollback"]
+        ),
         120,
     )
     rollback = status["lastRollback"]
@@ -181,16 +183,18 @@ def operator_killed(theatre: Theatre) -> None:
         *("delete", "pod", pod, "-n", SYSTEM_NAMESPACE, "--grace-period=0", "--force", "--wait=false")
     )
     killed = time.monotonic()
+    theatre.stack.command("pause", before["candidate"]["revision"], "killed")
     _until(lambda: theatre.stack.operator_pod()["metadata"]["name"] != pod, "a new operator pod exists", 60)
-    after = theatre.wait(
-        "the new operator goes on", lambda seen: seen["sequence"] > before["sequence"] and _counted(seen) > 0, 120
-    )
-    theatre.measured["seconds from kill -9 to the next decision"] = round(time.monotonic() - killed, 1)
+    after = theatre.wait("the new operator obeys", lambda seen: seen.get("paused") is True, 120)
+    theatre.measured["seconds from kill -9 to the next operator's first decision"] = round(time.monotonic() - killed, 1)
+    theatre.stack.command("resume", before["candidate"]["revision"], "killed2")
     _expect(before["step"]["name"], after["step"]["name"], "the phase after the kill")
     _expect(before["candidate"]["startedAt"], after["candidate"]["startedAt"], "the rollout after the kill")
     if _counted(after) < _counted(before):
         raise SceneError(f"evidence was lost: {_counted(before)} requests before, {_counted(after)} after")
-    theatre.say(f"{_counted(before)} requests counted before the kill, {_counted(after)} after; phase {after['step']['name']}")
+    theatre.say(
+        f"{_counted(before)} requests counted before the kill, {_counted(after)} after; phase {after['step']['name']}"
+    )
 
 
 def prometheus_away(theatre: Theatre, seconds: float = 60) -> None:
@@ -235,8 +239,10 @@ def slow_model(theatre: Theatre) -> None:
     theatre.release("slow")
     status = theatre.wait(
         "all traffic is back on v2",
-        lambda seen: (seen.get("lastRollback") or {}).get("version") == str(theatre.version("slow"))
-        and "seconds" in seen["lastRollback"],
+        lambda seen: (
+            (seen.get("lastRollback") or {}).get("version") == str(theatre.version("slow"))
+            and "seconds" in seen["lastRollback"]
+        ),
         180,
     )
     if "latency" not in status["lastRollback"]["message"]:

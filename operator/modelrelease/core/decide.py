@@ -25,7 +25,7 @@ from .draft import PREVIOUS_KEPT, Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
 from .revision import Revision, desired
-from .stops import Target, frozen, gate_stop, hold_stop, left_behind, promoted_before, quarantined, raise_stop, wanted
+from .stops import Target, frozen, gate_stop, hold_stop, left_behind, promoted_before, quarantined, raise_stop, slot_busy, wanted
 from .wants import Wants
 
 
@@ -208,16 +208,11 @@ def _idle(draft: Draft, target: Target) -> None:
     if draft.spec.suspend:
         draft.rest(Phase.PENDING, Reason.SUSPENDED, f"v{target.version} waits: spec.suspend is true")
         return
-    if (
-        status.previous is not None
-        and status.previous.drained_at is None
-        and status.previous.revision != target.revision
-    ):
-        words = f"v{target.version} waits until the last requests on v{status.previous.version} have ended"
-        draft.rest(Phase.PENDING, Reason.DRAINING, words)
-        return
     before = promoted_before(obs, target)
     if before is not None and stable is not None:
+        if (busy := slot_busy(draft, target.revision)) is not None:
+            draft.rest(busy.phase, busy.reason, busy.message)
+            return
         draft.begin(before, fast=True)
         return
     _begin_new(draft, target)
@@ -260,7 +255,7 @@ def _gating(draft: Draft, target: Target) -> None:
             words += "; nothing was deployed; register a better version or edit spec.gates"
         draft.rest(Phase.BLOCKED if stop.reason is Reason.GATE_FAILED else Phase.GATING, stop.reason, words)
         return
-    if (held := frozen(draft, target)) is not None:
+    if (held := frozen(draft, target) or slot_busy(draft, draft.candidate.revision)) is not None:
         draft.rest(held.phase, held.reason, held.message)
         return
     draft.enter(Stage.STARTING)

@@ -54,6 +54,15 @@ def frozen(draft: Draft, target: Target) -> Why | None:
     return None
 
 
+def slot_busy(draft: Draft, revision: str) -> Why | None:
+    """The slot that the candidate needs still holds a former revision whose last requests have not ended."""
+    previous = draft.status.previous
+    if previous is None or previous.drained_at is not None or previous.revision == revision:
+        return None
+    words = f"the next rollout waits until the last requests on v{previous.version} have ended"
+    return Why(Phase.PENDING, Reason.DRAINING, words)
+
+
 def gate_stop(draft: Draft) -> Why | None:
     """Read the gates again and put what they saw into the status."""
     candidate, stable = draft.candidate, draft.status.stable

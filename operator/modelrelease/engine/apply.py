@@ -150,16 +150,15 @@ class Applier:
         roles = [role.key for role in (status.stable, status.previous) if role is not None]
         named = {*roles, status.candidate.key if status.candidate else ""}
         quarantined = {entry.key for entry in status.quarantine}
-        wrote, kept = False, 0
-        for item in live.records:
+        wrote = False
+        for age, item in enumerate(live.records):
             key = f"{item['data']['revision']}-{item['data']['rules']}"
             annotations = item["metadata"].get("annotations") or {}
             known = annotations.get(OUTCOME)
             outcome = QUARANTINED if key in quarantined else PROMOTED if key in roles else known
             if outcome == QUARANTINED and key not in quarantined:
                 outcome = None
-            kept += 1
-            if key not in named and key not in quarantined and kept > RECORDS_KEPT:
+            if key not in named and key not in quarantined and age >= RECORDS_KEPT:
                 metadata = item["metadata"]
                 await self._kube.delete(CONTROLLER_REVISION, namespace, metadata["name"], uid=metadata["uid"])
                 wrote = True

@@ -7,6 +7,7 @@ objects are kept beside the values, since every write carries the resourceVersio
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,13 +33,15 @@ from modelrelease.clients.kube import (
     Object,
     Refused,
 )
-from modelrelease.core.observation import Command, Observation, RegistryView, Samples, TemplateVerdict
-from modelrelease.core.render import NAME_LABEL, REVISION_LABEL, Child, deployment, service_name
+from modelrelease.core.observation import Command, Observation, RegistryView, Samples, TemplateVerdict, Workload
+from modelrelease.core.render import NAME_LABEL, Child, deployment, service_name
 from modelrelease.core.revision import Revision
 
 OUTCOME = f"{GROUP}/outcome"  # on a ControllerRevision, so that a lost status can be rebuilt
 PROMOTED, QUARANTINED = "Promoted", "Quarantined"
 COMMAND = f"{GROUP}/command"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +68,41 @@ class Observer:
         namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
         selector = f"{NAME_LABEL}={name}"
         names = [service_name(name, "a"), service_name(name, "b")]
-        records, deployments, pods, slices, route, monitor, *services = await asyncio.gather(
+        records, deployments, pods, slices = await asyncio.gather(
             self.kube.list(CONTROLLER_REVISION, namespace, selector),
             self.kube.list(DEPLOYMENT, namespace, selector),
             self.kube.list(POD, namespace, selector),
             self.kube.list(ENDPOINT_SLICE, namespace, f"kubernetes.io/service-name in ({','.join(names)})"),
+        )
+        by_name = await asyncio.gather(
             self.kube.get(HTTP_ROUTE, namespace, name),
             self.kube.get(POD_MONITOR, namespace, name),
             *(self.kube.get(SERVICE, namespace, item) for item in names),
         )
         conflicts: list[str] = []
         objects: dict[tuple[str, str], Object] = {}
-        for item in (route, monitor, *services):
-            if item is None:
-                continue
+        for item in [*deployments, *(found for found in by_name if found is not None)]:
             if views.owned_by(item, uid):
                 objects[item["kind"], item["metadata"]["name"]] = item
-            elif item["kind"] != POD_MONITOR.kind:
+            elif item["kind"] in (SERVICE.kind, HTTP_ROUTE.kind):
                 conflicts.append(f"{item['kind']} {item['metadata']['name']}")
-        for item in deployments:
-            if views.owned_by(item, uid):
-                objects[DEPLOYMENT.kind, item["metadata"]["name"]] = item
         own_records = sorted(
             (item for item in records if views.owned_by(item, uid)), key=lambda item: -int(item["revision"])
         )
-        revisions = {revision.key: revision for revision in map(views.revision_from, own_records)}
-        outcomes = {
-            views.revision_from(item).key: (item["metadata"].get("annotations") or {}).get(OUTCOME)
-            for item in own_records
-        }
+        revisions: dict[str, Revision] = {}
+        outcomes: dict[str, str | None] = {}
+        for item in own_records:
+            try:
+                revision = views.revision_from(item)
+            except ValueError as error:  # written by a newer operator: not ours to judge
+                logger.warning("%s", error)
+                continue
+            revisions[revision.key] = revision
+            outcomes[revision.key] = (item["metadata"].get("annotations") or {}).get(OUTCOME)
         spec, spec_error = read_spec(release)
         policy, policy_missing, policy_error = await self._policy(spec)
         own_route = objects.get((HTTP_ROUTE.kind, name))
+        own_services = {slot: objects.get((SERVICE.kind, item)) for slot, item in zip("ab", names, strict=True)}
         observation = Observation(
             release=name,
             namespace=namespace,
@@ -106,12 +112,12 @@ class Observer:
             promoted=tuple(key for key, outcome in outcomes.items() if outcome == PROMOTED),
             quarantined=tuple(key for key, outcome in outcomes.items() if outcome == QUARANTINED),
             registry=registry,
-            workloads=_workloads(objects, pods, now),
+            workloads=_workloads(objects, revisions, pods, now),
             route=views.route_view(own_route, {"a": names[0], "b": names[1]}) if own_route else None,
             slots={
                 slot: views.slot_view(service, [item for item in slices if _belongs(item, service)])
-                for slot, service in zip("ab", services, strict=True)
-                if service is not None and views.owned_by(service, uid)
+                for slot, service in own_services.items()
+                if service is not None
             },
             samples=samples,
             command=_command(metadata),
@@ -183,15 +189,14 @@ def _first(error: ValidationError) -> str:
     return f"spec{'.' if where else ''}{where}: {problem['msg'].removeprefix('Value error, ')}{more}"
 
 
-def _workloads(objects: Mapping[tuple[str, str], Object], pods: list[Object], now: datetime) -> dict[str, Any]:
-    by_revision: dict[str, list[Object]] = {}
-    for pod in pods:
-        by_revision.setdefault(pod["metadata"]["labels"].get(REVISION_LABEL, ""), []).append(pod)
-    out = {}
-    for (kind, _), item in objects.items():
-        if kind == DEPLOYMENT.kind:
-            revision = item["metadata"]["labels"][REVISION_LABEL]
-            out[revision] = views.workload_view(revision, item, by_revision.get(revision, []), now)
+def _workloads(
+    objects: Mapping[tuple[str, str], Object], revisions: Mapping[str, Revision], pods: list[Object], now: datetime
+) -> dict[str, Workload]:
+    out: dict[str, Workload] = {}
+    for revision in revisions.values():
+        item = objects.get((DEPLOYMENT.kind, revision.name))
+        if item is not None:
+            out[revision.revision] = views.workload_view(revision, item, pods, now)
     return out
 
 

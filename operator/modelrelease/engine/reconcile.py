@@ -20,7 +20,7 @@ from modelrelease.core.revision import Revision
 
 from . import telemetry
 from .apply import Applier, Fenced
-from .observe import Live, Observer
+from .observe import Observer
 from .queue import Key
 from .refresh import RegistryRefresher
 from .sampler import Sampler
@@ -100,9 +100,7 @@ class Reconciler:
         body = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         await self._kube.patch_status(MODEL_RELEASE, *key, body, release["metadata"]["resourceVersion"])
 
-    async def _announce(
-        self, key: Key, release: Object, before: ModelReleaseStatus, after: ModelReleaseStatus
-    ) -> None:
+    async def _announce(self, key: Key, release: Object, before: ModelReleaseStatus, after: ModelReleaseStatus) -> None:
         """Events and the log. A failure here is logged and costs nothing: status says the same."""
         telemetry.observe_release(key, before, after)
         for item in announce(before, after):
