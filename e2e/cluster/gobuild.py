@@ -29,6 +29,7 @@ class GoProgram:
 
     name: str
     module: str
+    """Path of the module; empty when `main` needs nothing but the standard library."""
     version: str
     packages: tuple[str, ...]
     """Import paths below the module (`cmd/x`); each binary is called as the last element. Empty with `main`."""
@@ -92,11 +93,14 @@ def render_go_mod(program: GoProgram, own: Mapping[str, Any]) -> str:
 def prepare(program: GoProgram, workdir: Path) -> Path:
     """Write go.mod (and main.go) into `workdir` and return the module's own folder, read-only, in Go's cache."""
     workdir.mkdir(parents=True, exist_ok=True)
+    if program.main:
+        (workdir / "main.go").write_text(program.main)
+    if not program.module:
+        (workdir / "go.mod").write_text(f"module modelrelease.dev/build/{program.name}\n")
+        return workdir
     module = _json(["go", "mod", "download", "-json", f"{program.module}@{program.version}"], workdir)
     own = _json(["go", "mod", "edit", "-json", module["GoMod"]], workdir)
     (workdir / "go.mod").write_text(render_go_mod(program, own))
-    if program.main:
-        (workdir / "main.go").write_text(program.main)
     return Path(module["Dir"])
 
 
