@@ -1,0 +1,252 @@
+"""Keeps what releases want from the registry at hand, so that no pass ever waits for it.
+
+Concurrency: everything but the look-ups themselves runs in the event loop. A look-up runs in a thread of a bounded
+pool; there is at most one under way for a (model, version) and for a (model, alias), however many releases want it.
+`want` and `view` return at once; a look-up that hangs occupies one thread until the client's own timeout ends it.
+
+Not here: how a version is read (clients.registry) and what it means (core). The rule: a value is shown while it is
+younger than the release's max_age; an older one is Unavailable while look-ups fail, and absent while it is being read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from modelrelease.api.reasons import Reason
+from modelrelease.core.observation import AliasTarget, Lookup, Missing, ModelVersion, RegistryView, Unavailable
+from modelrelease.core.wants import AliasWrite, RegistryWant
+
+from .queue import Key
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_FIRST = timedelta(seconds=1)
+BACKOFF_MAX = timedelta(seconds=30)
+
+Alias = AliasTarget | Missing | Unavailable
+
+
+class Registry(Protocol):
+    """The blocking calls; `clients.registry.RegistryClient` has them. They return failures and do not raise them."""
+
+    def read_version(self, model: str, version: str) -> Lookup:
+        """One version."""
+
+    def read_alias(self, model: str, alias: str) -> Alias:
+        """Where one alias points."""
+
+    def write_alias(self, write: AliasWrite) -> Alias:
+        """Read an alias, move it if it is elsewhere, read it back."""
+
+
+class Subject(NamedTuple):
+    """What one look-up is about: a version or an alias of a model."""
+
+    model: str
+    kind: str  # "version" or "alias"
+    name: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one subject.
+
+    value: the last answer, kept while look-ups fail. again: wanted anew while a look-up was under way. shown: what each
+    reader was woken for last.
+    """
+
+    due: datetime
+    readers: dict[Key, RegistryWant] = field(default_factory=dict)
+    value: ModelVersion | AliasTarget | Missing | None = None
+    read_at: datetime | None = None
+    failure: Unavailable | None = None
+    failures: int = 0
+    looking: bool = False
+    again: bool = False
+    shown: dict[Key, object] = field(default_factory=dict)
+
+
+class RegistryRefresher:
+    """One registry's values for all releases. `wake` is called with a release whose view has changed."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        wake: Callable[[Key], None],
+        now: Callable[[], datetime],
+        *,
+        threads: int = 8,
+        pool: Executor | None = None,
+    ) -> None:
+        self._registry = registry
+        self._wake = wake
+        self._now = now
+        self._free = threads
+        self._pool = pool or ThreadPoolExecutor(threads, thread_name_prefix="registry")
+        self._wants: dict[Key, RegistryWant] = {}
+        self._entries: dict[Subject, _Entry] = {}
+        self._changed = asyncio.Event()
+
+    def want(self, key: Key, want: RegistryWant | None) -> None:
+        """Replace what a release wants; None forgets it. What nobody wants any more is dropped."""
+        before = self._wants.get(key)
+        if before == want:
+            return
+        for subject in _subjects(before) - _subjects(want):
+            entry = self._entries[subject]
+            entry.readers.pop(key)
+            entry.shown.pop(key, None)
+            if not entry.readers:
+                del self._entries[subject]
+        if want is None:
+            del self._wants[key]
+            return
+        self._wants[key] = want
+        for subject in _subjects(want):
+            entry = self._entries.setdefault(subject, _Entry(due=self._now()))
+            entry.readers[key] = want
+            if entry.read_at is not None:
+                entry.due = min(entry.due, entry.read_at + want.max_age / 2)
+            if _write(subject, want) not in (None, _write(subject, before)):
+                entry.due, entry.again = self._now(), entry.looking
+            self._tell(subject, entry, key)
+        self._changed.set()
+
+    def view(self, key: Key) -> RegistryView:
+        """What is known for this release now; what has not been read yet is absent."""
+        want = self._wants.get(key)
+        if want is None:
+            return RegistryView()
+        versions: dict[str, Lookup] = {}
+        aliases: dict[str, Alias] = {}
+        for subject in _subjects(want):
+            match self._visible(subject, want):
+                case None:
+                    pass
+                case AliasTarget() as target:
+                    aliases[subject.name] = target
+                case ModelVersion() as version:
+                    versions[subject.name] = version
+                case Missing() | Unavailable() as absence if subject.kind == "alias":
+                    aliases[subject.name] = absence
+                case Missing() | Unavailable() as absence:
+                    versions[subject.name] = absence
+        return RegistryView(versions, aliases)
+
+    async def run(self) -> None:
+        """Start look-ups as they fall due, until cancelled."""
+        while True:
+            self._changed.clear()
+            wait = self.start_due()
+            with suppress(TimeoutError):
+                # not wait_for: before Python 3.12 it loses a cancellation that comes together with the event
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+
+    def start_due(self) -> float | None:
+        """Start what is due, longest due first, while threads are free; returns the seconds to the next, if any.
+
+        One pass of `run`; needs a running event loop.
+        """
+        now = self._now()
+        waiting = sorted((entry.due, subject) for subject, entry in self._entries.items() if not entry.looking)
+        for due, subject in waiting:
+            if not self._free:
+                return None  # the end of a look-up sets `_changed`
+            if due > now:
+                return (due - now).total_seconds()
+            self._start(subject, self._entries[subject])
+        return None
+
+    async def close(self) -> None:
+        """Start nothing more. Look-ups under way end by the client's timeout; their results go nowhere."""
+        self._wants.clear()
+        self._entries.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, subject: Subject, entry: _Entry) -> None:
+        # Two releases may want one alias at different versions: the first by name has its way until it is content.
+        writes = (_write(subject, entry.readers[key]) for key in sorted(entry.readers))
+        look_up: Callable[[], Lookup | Alias]
+        if write := next((write for write in writes if write), None):
+            look_up = partial(self._registry.write_alias, write)
+        elif subject.kind == "alias":
+            look_up = partial(self._registry.read_alias, subject.model, subject.name)
+        else:
+            look_up = partial(self._registry.read_version, subject.model, subject.name)
+        entry.looking = True
+        self._free -= 1
+        under_way = asyncio.get_running_loop().run_in_executor(self._pool, look_up)
+        under_way.add_done_callback(lambda done: self._finish(subject, entry, done))
+
+    def _finish(self, subject: Subject, entry: _Entry, done: asyncio.Future[Lookup | Alias]) -> None:
+        self._free += 1
+        self._changed.set()
+        entry.looking = False
+        if done.cancelled() or self._entries.get(subject) is not entry:
+            return  # closed, or wanted by nobody any more
+        if error := done.exception():
+            logger.error("look-up of %s failed unexpectedly", subject, exc_info=error)
+            message = f"{subject.kind} {subject.name} of {subject.model} could not be read; see the operator's log"
+            found: Lookup | Alias = Unavailable(Reason.REGISTRY_ERROR, message)
+        else:
+            found = done.result()
+        now = self._now()
+        if isinstance(found, Unavailable):
+            since = entry.failure.since if entry.failure else now
+            entry.failure = replace(found, since=since)
+            entry.due = now + min(BACKOFF_FIRST * 2 ** min(entry.failures, 16), BACKOFF_MAX)
+            entry.failures += 1
+        else:
+            entry.value, entry.read_at, entry.failure, entry.failures = found, now, None, 0
+            entry.due = now + min(want.max_age for want in entry.readers.values()) / 2
+        if entry.again:
+            entry.due, entry.again = now, False
+        for key in list(entry.readers):
+            self._tell(subject, entry, key)
+
+    def _tell(self, subject: Subject, entry: _Entry, key: Key) -> None:
+        """Wake a reader if what it would see is news to it."""
+        visible = _content(self._visible(subject, entry.readers[key]))
+        if entry.shown.get(key) != visible:
+            entry.shown[key] = visible
+            self._wake(key)
+
+    def _visible(self, subject: Subject, want: RegistryWant) -> Lookup | Alias | None:
+        entry = self._entries[subject]
+        fresh = entry.read_at is not None and self._now() - entry.read_at <= want.max_age
+        writing = _write(subject, want) is not None
+        return entry.value if fresh and not (writing and entry.failure) else entry.failure
+
+
+def _subjects(want: RegistryWant | None) -> set[Subject]:
+    if want is None:
+        return set()
+    aliases = want.aliases | ({want.write.alias} if want.write else set())
+    return {Subject(want.model, "version", name) for name in want.versions} | {
+        Subject(want.model, "alias", name) for name in aliases
+    }
+
+
+def _write(subject: Subject, want: RegistryWant | None) -> AliasWrite | None:
+    """The write that a release wants of this alias. want.write is of the model that it reads."""
+    if want is None or want.write is None or subject != (want.write.model, "alias", want.write.alias):
+        return None
+    return want.write
+
+
+def _content(value: Lookup | Alias | None) -> object:
+    """A value without the time of its reading: reading the same again is no news."""
+    if isinstance(value, ModelVersion | AliasTarget):
+        return replace(value, read_at=datetime.min.replace(tzinfo=UTC))
+    if isinstance(value, Unavailable):
+        return (value.reason, value.message)
+    return value
