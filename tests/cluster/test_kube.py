@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from kubernetes.aio.client import Configuration
 
+from e2e.cluster.interface import Cluster
 from modelrelease.clients.kube import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
@@ -33,9 +34,16 @@ CONFIG_MAP = Kind("v1", "configmaps", True, "ConfigMap")
 
 
 @pytest.fixture
-async def namespace(kube: Kube) -> str:
+async def client(apiserver: Cluster) -> AsyncIterator[Kube]:
+    kube = await Kube.connect(str(apiserver.kubeconfig))
+    yield kube
+    await kube.close()
+
+
+@pytest.fixture
+async def namespace(client: Kube) -> str:
     name = f"kube-{uuid4().hex[:8]}"
-    await kube.create(NAMESPACE, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    await client.create(NAMESPACE, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return name
 
 
@@ -64,45 +72,45 @@ def at(body: dict[str, Any], **metadata: str) -> dict[str, Any]:
     return {**body, "metadata": {**body["metadata"], **metadata}}
 
 
-async def test_get_of_what_is_missing_is_none(kube: Kube, namespace: str) -> None:
-    assert await kube.get(DEPLOYMENT, namespace, "missing") is None
-    assert await kube.get(POD_MONITOR, namespace, "of-a-kind-nobody-serves") is None
+async def test_get_of_what_is_missing_is_none(client: Kube, namespace: str) -> None:
+    assert await client.get(DEPLOYMENT, namespace, "missing") is None
+    assert await client.get(POD_MONITOR, namespace, "of-a-kind-nobody-serves") is None
 
 
 async def test_list_reads_every_page_and_selects_by_label(
-    kube: Kube, namespace: str, monkeypatch: pytest.MonkeyPatch
+    client: Kube, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelrelease.clients.kube.PAGE_SIZE", 3)
     for number in range(8):
         body = at(config_map(f"m{number}"), labels={"odd": str(number % 2)})  # type: ignore[arg-type]
-        await kube.create(CONFIG_MAP, namespace, body)
-    every = await kube.list(CONFIG_MAP, namespace)
-    odd = await kube.list(CONFIG_MAP, namespace, "odd=1", metadata_only=True)
+        await client.create(CONFIG_MAP, namespace, body)
+    every = await client.list(CONFIG_MAP, namespace)
+    odd = await client.list(CONFIG_MAP, namespace, "odd=1", metadata_only=True)
     assert [f"m{number}" for number in range(8)] == sorted(item["metadata"]["name"] for item in every)
     assert {"ConfigMap"} == {item["kind"] for item in every}
     assert {f"m{number}" for number in (1, 3, 5, 7)} == {item["metadata"]["name"] for item in odd}
     assert all("data" not in item for item in odd)
 
 
-async def test_list_of_a_kind_that_is_not_served_raises(kube: Kube, namespace: str) -> None:
+async def test_list_of_a_kind_that_is_not_served_raises(client: Kube, namespace: str) -> None:
     missing = replace(POD_MONITOR, api_version="monitoring.example.test/v1")
     with pytest.raises(NotFound):
-        await kube.list(missing, namespace)
-    assert not await kube.served(missing)
-    assert await kube.served(DEPLOYMENT)
-    assert not await kube.served(replace(DEPLOYMENT, plural="nosuch"))
+        await client.list(missing, namespace)
+    assert not await client.served(missing)
+    assert await client.served(DEPLOYMENT)
+    assert not await client.served(replace(DEPLOYMENT, plural="nosuch"))
 
 
-async def test_create_twice_says_already_exists(kube: Kube, namespace: str) -> None:
-    await kube.create(DEPLOYMENT, namespace, deployment())
+async def test_create_twice_says_already_exists(client: Kube, namespace: str) -> None:
+    await client.create(DEPLOYMENT, namespace, deployment())
     with pytest.raises(AlreadyExists, match='"web" already exists'):
-        await kube.create(DEPLOYMENT, namespace, deployment())
+        await client.create(DEPLOYMENT, namespace, deployment())
 
 
-async def test_create_in_dry_run_leaves_nothing(kube: Kube, namespace: str) -> None:
-    seen = await kube.create(DEPLOYMENT, namespace, deployment(), dry_run=True)
+async def test_create_in_dry_run_leaves_nothing(client: Kube, namespace: str) -> None:
+    seen = await client.create(DEPLOYMENT, namespace, deployment(), dry_run=True)
     assert seen["spec"]["replicas"] == 1
-    assert await kube.get(DEPLOYMENT, namespace, "web") is None
+    assert await client.get(DEPLOYMENT, namespace, "web") is None
 
 
 @pytest.mark.parametrize(
@@ -116,51 +124,51 @@ async def test_create_in_dry_run_leaves_nothing(kube: Kube, namespace: str) -> N
     ],
 )
 async def test_refused_carries_the_words_of_the_api_server(
-    kube: Kube, namespace: str, template: dict[str, Any], words: str
+    client: Kube, namespace: str, template: dict[str, Any], words: str
 ) -> None:
     body = deployment()
     body["spec"]["template"]["spec"]["containers"][0].update(template)
     with pytest.raises(Refused) as refused:
-        await kube.create(DEPLOYMENT, namespace, body, dry_run=True)
+        await client.create(DEPLOYMENT, namespace, body, dry_run=True)
     assert words in refused.value.message
     assert len(refused.value.message) <= 600
 
 
-async def test_apply_creates_changes_and_takes_back_its_own_fields_only(kube: Kube, namespace: str) -> None:
-    await kube.apply(DEPLOYMENT, namespace, "web", deployment(replicas=2, minReadySeconds=5))
-    await kube.patch(DEPLOYMENT, namespace, "web", {"metadata": {"annotations": {"note": "by hand"}}})
-    changed = await kube.apply(DEPLOYMENT, namespace, "web", deployment(replicas=3, image="example.test/web:2"))
+async def test_apply_creates_changes_and_takes_back_its_own_fields_only(client: Kube, namespace: str) -> None:
+    await client.apply(DEPLOYMENT, namespace, "web", deployment(replicas=2, minReadySeconds=5))
+    await client.patch(DEPLOYMENT, namespace, "web", {"metadata": {"annotations": {"note": "by hand"}}})
+    changed = await client.apply(DEPLOYMENT, namespace, "web", deployment(replicas=3, image="example.test/web:2"))
     assert changed["spec"]["replicas"] == 3
     assert "minReadySeconds" not in changed["spec"]
     assert changed["spec"]["template"]["spec"]["containers"][0]["image"] == "example.test/web:2"
     assert changed["metadata"]["annotations"]["note"] == "by hand"
 
 
-async def test_apply_without_a_change_writes_nothing(kube: Kube, namespace: str) -> None:
-    first = await kube.apply(DEPLOYMENT, namespace, "web", deployment())
-    second = await kube.apply(DEPLOYMENT, namespace, "web", deployment())
+async def test_apply_without_a_change_writes_nothing(client: Kube, namespace: str) -> None:
+    first = await client.apply(DEPLOYMENT, namespace, "web", deployment())
+    second = await client.apply(DEPLOYMENT, namespace, "web", deployment())
     assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
 
 
 @pytest.mark.parametrize("stale", ["resourceVersion", "uid"])
-async def test_apply_to_another_state_than_was_read_conflicts(kube: Kube, namespace: str, stale: str) -> None:
-    read = await kube.apply(DEPLOYMENT, namespace, "web", deployment())
+async def test_apply_to_another_state_than_was_read_conflicts(client: Kube, namespace: str, stale: str) -> None:
+    read = await client.apply(DEPLOYMENT, namespace, "web", deployment())
     if stale == "resourceVersion":
-        await kube.patch(DEPLOYMENT, namespace, "web", {"spec": {"replicas": 7}})
+        await client.patch(DEPLOYMENT, namespace, "web", {"spec": {"replicas": 7}})
         body = at(deployment(replicas=1), resourceVersion=read["metadata"]["resourceVersion"])
     else:
         body = at(deployment(replicas=1), uid=str(uuid4()))
     with pytest.raises(Conflict):
-        await kube.apply(DEPLOYMENT, namespace, "web", body)
+        await client.apply(DEPLOYMENT, namespace, "web", body)
 
 
-async def test_apply_to_what_was_deleted_since_conflicts_and_does_not_create(kube: Kube, namespace: str) -> None:
-    read = await kube.create(SERVICE, namespace, service())
-    await kube.delete(SERVICE, namespace, "web-a", uid=read["metadata"]["uid"])
+async def test_apply_to_what_was_deleted_since_conflicts_and_does_not_create(client: Kube, namespace: str) -> None:
+    read = await client.create(SERVICE, namespace, service())
+    await client.delete(SERVICE, namespace, "web-a", uid=read["metadata"]["uid"])
     read_state = {field: read["metadata"][field] for field in ("uid", "resourceVersion")}
     with pytest.raises(Conflict):
-        await kube.apply(SERVICE, namespace, "web-a", at(service(), **read_state))
-    assert await kube.get(SERVICE, namespace, "web-a") is None
+        await client.apply(SERVICE, namespace, "web-a", at(service(), **read_state))
+    assert await client.get(SERVICE, namespace, "web-a") is None
 
 
 def service() -> dict[str, Any]:
@@ -173,20 +181,20 @@ def service() -> dict[str, Any]:
 
 
 async def test_apply_without_force_does_not_take_another_managers_field(
-    kube: Kube, namespace: str, monkeypatch: pytest.MonkeyPatch
+    client: Kube, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as another:
         another.setattr("modelrelease.clients.kube.FIELD_MANAGER", "somebody-else")
-        await kube.apply(CONFIG_MAP, namespace, "m", config_map("m", key="theirs"))
+        await client.apply(CONFIG_MAP, namespace, "m", config_map("m", key="theirs"))
     with pytest.raises(Conflict, match="somebody-else"):
-        await kube.apply(CONFIG_MAP, namespace, "m", config_map("m", key="ours"), force=False)
-    forced = await kube.apply(CONFIG_MAP, namespace, "m", config_map("m", key="ours"))
+        await client.apply(CONFIG_MAP, namespace, "m", config_map("m", key="ours"), force=False)
+    forced = await client.apply(CONFIG_MAP, namespace, "m", config_map("m", key="ours"))
     assert forced["data"] == {"key": "ours"}
 
 
-async def test_patch_status_replaces_the_whole_status(kube: Kube, namespace: str) -> None:
-    read = await kube.create(DEPLOYMENT, namespace, deployment())
-    first = await kube.patch_status(
+async def test_patch_status_replaces_the_whole_status(client: Kube, namespace: str) -> None:
+    read = await client.create(DEPLOYMENT, namespace, deployment())
+    first = await client.patch_status(
         DEPLOYMENT,
         namespace,
         "web",
@@ -194,7 +202,7 @@ async def test_patch_status_replaces_the_whole_status(kube: Kube, namespace: str
         read["metadata"]["resourceVersion"],
     )
     assert first["status"]["readyReplicas"] == 2
-    second = await kube.patch_status(
+    second = await client.patch_status(
         DEPLOYMENT, namespace, "web", {"replicas": 3}, first["metadata"]["resourceVersion"]
     )
     assert second["status"]["replicas"] == 3
@@ -202,45 +210,45 @@ async def test_patch_status_replaces_the_whole_status(kube: Kube, namespace: str
     assert second["spec"] == read["spec"]
 
 
-async def test_patch_status_of_a_stale_object_conflicts_and_changes_nothing(kube: Kube, namespace: str) -> None:
-    read = await kube.create(DEPLOYMENT, namespace, deployment())
-    await kube.patch(DEPLOYMENT, namespace, "web", {"metadata": {"labels": {"edited": "yes"}}})
+async def test_patch_status_of_a_stale_object_conflicts_and_changes_nothing(client: Kube, namespace: str) -> None:
+    read = await client.create(DEPLOYMENT, namespace, deployment())
+    await client.patch(DEPLOYMENT, namespace, "web", {"metadata": {"labels": {"edited": "yes"}}})
     with pytest.raises(Conflict):
-        await kube.patch_status(DEPLOYMENT, namespace, "web", {"replicas": 3}, read["metadata"]["resourceVersion"])
-    live = await kube.get(DEPLOYMENT, namespace, "web")
+        await client.patch_status(DEPLOYMENT, namespace, "web", {"replicas": 3}, read["metadata"]["resourceVersion"])
+    live = await client.get(DEPLOYMENT, namespace, "web")
     assert live is not None
     assert live["status"].get("replicas") is None
 
 
-async def test_of_many_writers_of_one_status_exactly_one_wins(kube: Kube, namespace: str) -> None:
-    read = await kube.create(DEPLOYMENT, namespace, deployment())
+async def test_of_many_writers_of_one_status_exactly_one_wins(client: Kube, namespace: str) -> None:
+    read = await client.create(DEPLOYMENT, namespace, deployment())
     version = read["metadata"]["resourceVersion"]
     results = await asyncio.gather(
-        *(kube.patch_status(DEPLOYMENT, namespace, "web", {"replicas": number}, version) for number in range(1, 9)),
+        *(client.patch_status(DEPLOYMENT, namespace, "web", {"replicas": number}, version) for number in range(1, 9)),
         return_exceptions=True,
     )
     assert sum(isinstance(result, dict) for result in results) == 1
     assert sum(isinstance(result, Conflict) for result in results) == 7
 
 
-async def test_patch_of_what_is_missing_raises_not_found(kube: Kube, namespace: str) -> None:
+async def test_patch_of_what_is_missing_raises_not_found(client: Kube, namespace: str) -> None:
     with pytest.raises(NotFound):
-        await kube.patch(DEPLOYMENT, namespace, "missing", {"spec": {"replicas": 1}})
+        await client.patch(DEPLOYMENT, namespace, "missing", {"spec": {"replicas": 1}})
     with pytest.raises(NotFound):
-        await kube.patch_status(DEPLOYMENT, namespace, "missing", {}, "1")
+        await client.patch_status(DEPLOYMENT, namespace, "missing", {}, "1")
 
 
-async def test_delete_takes_only_the_object_that_was_meant(kube: Kube, namespace: str) -> None:
-    read = await kube.create(CONTROLLER_REVISION, namespace, revision())
+async def test_delete_takes_only_the_object_that_was_meant(client: Kube, namespace: str) -> None:
+    read = await client.create(CONTROLLER_REVISION, namespace, revision())
     with pytest.raises(Conflict):
-        await kube.delete(CONTROLLER_REVISION, namespace, "web-1", uid=str(uuid4()))
-    await kube.patch(CONTROLLER_REVISION, namespace, "web-1", {"metadata": {"labels": {"edited": "yes"}}})
+        await client.delete(CONTROLLER_REVISION, namespace, "web-1", uid=str(uuid4()))
+    await client.patch(CONTROLLER_REVISION, namespace, "web-1", {"metadata": {"labels": {"edited": "yes"}}})
     uid, stale = read["metadata"]["uid"], read["metadata"]["resourceVersion"]
     with pytest.raises(Conflict):
-        await kube.delete(CONTROLLER_REVISION, namespace, "web-1", uid=uid, resource_version=stale)
-    await kube.delete(CONTROLLER_REVISION, namespace, "web-1", uid=uid)
-    assert await kube.get(CONTROLLER_REVISION, namespace, "web-1") is None
-    await kube.delete(CONTROLLER_REVISION, namespace, "web-1", uid=uid)
+        await client.delete(CONTROLLER_REVISION, namespace, "web-1", uid=uid, resource_version=stale)
+    await client.delete(CONTROLLER_REVISION, namespace, "web-1", uid=uid)
+    assert await client.get(CONTROLLER_REVISION, namespace, "web-1") is None
+    await client.delete(CONTROLLER_REVISION, namespace, "web-1", uid=uid)
 
 
 def revision() -> dict[str, Any]:
@@ -257,19 +265,19 @@ def revision() -> dict[str, Any]:
     }
 
 
-async def test_a_controller_revision_takes_labels_but_keeps_its_data(kube: Kube, namespace: str) -> None:
-    created = await kube.create(CONTROLLER_REVISION, namespace, revision())
-    labelled = await kube.patch(CONTROLLER_REVISION, namespace, "web-1", {"metadata": {"labels": {"edited": "yes"}}})
+async def test_a_controller_revision_takes_labels_but_keeps_its_data(client: Kube, namespace: str) -> None:
+    created = await client.create(CONTROLLER_REVISION, namespace, revision())
+    labelled = await client.patch(CONTROLLER_REVISION, namespace, "web-1", {"metadata": {"labels": {"edited": "yes"}}})
     assert created["data"] == labelled["data"] == revision()["data"]
     with pytest.raises(Refused, match="immutable"):
-        await kube.patch(CONTROLLER_REVISION, namespace, "web-1", {"data": {"format": 2}})
+        await client.patch(CONTROLLER_REVISION, namespace, "web-1", {"data": {"format": 2}})
 
 
-async def test_an_event_said_twice_is_one_event(kube: Kube, namespace: str) -> None:
-    read = await kube.create(DEPLOYMENT, namespace, deployment())
+async def test_an_event_said_twice_is_one_event(client: Kube, namespace: str) -> None:
+    read = await client.create(DEPLOYMENT, namespace, deployment())
     now = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     for key in ("1", "1", "2"):
-        await kube.event(
+        await client.event(
             read,
             reason="CheckFailed",
             note="errors: canary 2.9 %, allowed 1.4 %; traffic goes back to version 8",
@@ -279,7 +287,7 @@ async def test_an_event_said_twice_is_one_event(kube: Kube, namespace: str) -> N
             key=key,
             instance="pod-1",
         )
-    events = await kube.list(EVENT, namespace)
+    events = await client.list(EVENT, namespace)
     assert len(events) == 2
     assert events[0]["reason"] == "CheckFailed"
     assert events[0]["regarding"]["uid"] == read["metadata"]["uid"]
@@ -287,30 +295,30 @@ async def test_an_event_said_twice_is_one_event(kube: Kube, namespace: str) -> N
     assert events[0]["eventTime"] == "2026-01-02T03:04:05.678901Z"
 
 
-async def test_an_event_with_far_too_much_to_say_is_cut(kube: Kube, namespace: str) -> None:
-    read = await kube.create(DEPLOYMENT, namespace, deployment())
-    await kube.event(read, reason="Held", note="ß" * 3000, action="Wait", now=datetime.now(UTC))
-    (event,) = await kube.list(EVENT, namespace)
+async def test_an_event_with_far_too_much_to_say_is_cut(client: Kube, namespace: str) -> None:
+    read = await client.create(DEPLOYMENT, namespace, deployment())
+    await client.event(read, reason="Held", note="ß" * 3000, action="Wait", now=datetime.now(UTC))
+    (event,) = await client.list(EVENT, namespace)
     assert event["note"] == "ß" * 512
 
 
-async def test_writing_into_a_namespace_that_ends_is_refused_with_its_reason(kube: Kube, namespace: str) -> None:
-    live = await kube.get(NAMESPACE, None, namespace)
+async def test_writing_into_a_namespace_that_ends_is_refused_with_its_reason(client: Kube, namespace: str) -> None:
+    live = await client.get(NAMESPACE, None, namespace)
     assert live is not None
-    await kube.delete(NAMESPACE, None, namespace, uid=live["metadata"]["uid"])
+    await client.delete(NAMESPACE, None, namespace, uid=live["metadata"]["uid"])
     with pytest.raises(Refused, match="because it is being terminated"):
-        await kube.create(POD, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {}})
+        await client.create(POD, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {}})
 
 
 async def test_requests_are_counted_by_verb_kind_and_code(
-    kube: Kube, namespace: str, monkeypatch: pytest.MonkeyPatch
+    client: Kube, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, str, str]] = []
-    monkeypatch.setattr(kube, "_on_request", lambda *request: seen.append(request))
-    await kube.get(DEPLOYMENT, namespace, "missing")
-    await kube.create(DEPLOYMENT, namespace, deployment())
+    monkeypatch.setattr(client, "_on_request", lambda *request: seen.append(request))
+    await client.get(DEPLOYMENT, namespace, "missing")
+    await client.create(DEPLOYMENT, namespace, deployment())
     with pytest.raises(AlreadyExists):
-        await kube.create(DEPLOYMENT, namespace, deployment())
+        await client.create(DEPLOYMENT, namespace, deployment())
     assert seen == [("get", "Deployment", "404"), ("create", "Deployment", "201"), ("create", "Deployment", "409")]
 
 
@@ -323,9 +331,9 @@ async def deaf() -> AsyncIterator[Kube]:
         writer.close()
 
     server = await asyncio.start_server(never, "127.0.0.1", 0)
-    client = Kube(Configuration(host=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), timeout_s=0.1)
-    yield client
-    await client.close()
+    kube = Kube(Configuration(host=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), timeout_s=0.1)
+    yield kube
+    await kube.close()
     server.close()
 
 
@@ -361,10 +369,10 @@ async def test_answers_that_no_healthy_api_server_gives(status: int, body: str, 
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    client = Kube(Configuration(host=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    kube = Kube(Configuration(host=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
     try:
         with pytest.raises(expected):
-            await client.get(DEPLOYMENT, "default", "web")
+            await kube.get(DEPLOYMENT, "default", "web")
     finally:
-        await client.close()
+        await kube.close()
         server.close()
