@@ -11,8 +11,10 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from e2e.cluster.interface import Cluster, ClusterError
+from e2e.cluster.controlplane import ControlPlane
+from e2e.cluster.interface import ClusterError
 from modelrelease.api.crd import crds
+from modelrelease.settings import from_environment
 from tests.cluster.chart import CHART, ChartRefused, find, helm, of_kinds, render
 
 OPERATOR_RULES = {
@@ -20,18 +22,25 @@ OPERATOR_RULES = {
     ("modelrelease.dev", "releasepolicies"): "get list watch",
     ("modelrelease.dev", "modelreleases/status"): "patch",
     ("apps", "deployments"): "get list watch create patch delete",
-    ("apps", "controllerrevisions"): "get list watch create patch delete",
-    ("", "services"): "get list watch create patch delete",
-    ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch delete",
+    ("apps", "controllerrevisions"): "get list create patch delete",
+    ("", "services"): "get list watch create patch",
+    ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch",
+    ("monitoring.coreos.com", "podmonitors"): "get create patch",
     ("", "pods"): "get list",
     ("discovery.k8s.io", "endpointslices"): "list",
-    ("monitoring.coreos.com", "podmonitors"): "get create patch",
-    ("", "namespaces"): "get list watch",
-    ("events.k8s.io", "events"): "create patch",
+    ("events.k8s.io", "events"): "create",
 }
 """All that the operator may do in the cluster. A change here is a change of what an installation must trust it with."""
 
-OWN_NAMESPACE_RULES = {("coordination.k8s.io", "leases"): "get create patch"}
+LEADER_RULES = [
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+    {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": ["modelrelease"],
+        "verbs": ["get", "patch"],
+    },
+]
 
 EVERYTHING = (
     "--set=replicas=2",
@@ -79,7 +88,7 @@ def environment(objects: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def namespace(apiserver: Cluster) -> Iterator[str]:
+def namespace(apiserver: ControlPlane) -> Iterator[str]:
     """A namespace that enforces the restricted pod security standard, with the chart's service account in it."""
     name = f"chart-{uuid4().hex[:8]}"
     apiserver.kubectl("create", "namespace", name)
@@ -90,14 +99,14 @@ def namespace(apiserver: Cluster) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("options", [pytest.param((), id="defaults"), pytest.param(EVERYTHING, id="every value set")])
-def test_the_api_server_accepts_all_objects(apiserver: Cluster, namespace: str, options: tuple[str, ...]) -> None:
+def test_the_api_server_accepts_all_objects(apiserver: ControlPlane, namespace: str, options: tuple[str, ...]) -> None:
     objects = render(*options, namespace=namespace)
     apiserver.kubectl(
         "apply", "--dry-run=server", "--validate=strict", "-f", "-", input=yaml.safe_dump_all(objects, sort_keys=False)
     )
 
 
-def test_the_pod_fits_a_namespace_that_enforces_the_restricted_standard(apiserver: Cluster, namespace: str) -> None:
+def test_the_pod_fits_a_namespace_of_the_restricted_standard(apiserver: ControlPlane, namespace: str) -> None:
     template = find(render(namespace=namespace), "Deployment")["spec"]["template"]
     pod = {"apiVersion": "v1", "kind": "Pod", **template}
     pod["metadata"]["name"] = "operator"
@@ -110,7 +119,7 @@ def test_the_pod_fits_a_namespace_that_enforces_the_restricted_standard(apiserve
 def test_the_operator_has_the_rights_of_the_list_and_no_others() -> None:
     objects = render()
     assert rules(find(objects, "ClusterRole")) == OPERATOR_RULES
-    assert rules(find(objects, "Role", "modelrelease-leader")) == OWN_NAMESPACE_RULES
+    assert find(objects, "Role", "modelrelease-leader")["rules"] == LEADER_RULES
     for kind, name, role in [
         ("ClusterRoleBinding", "modelrelease", "modelrelease"),
         ("RoleBinding", "modelrelease-leader", "modelrelease-leader"),
@@ -123,7 +132,7 @@ def test_the_operator_has_the_rights_of_the_list_and_no_others() -> None:
 
 
 @pytest.fixture(scope="module")
-def account(apiserver: Cluster, namespace: str) -> Iterator[str]:
+def account(apiserver: ControlPlane, namespace: str) -> Iterator[str]:
     """The operator's account as a user name, with the chart's roles bound to it."""
     roles = of_kinds(render(namespace=namespace), "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     apiserver.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(roles))
@@ -146,20 +155,24 @@ def account(apiserver: Cluster, namespace: str) -> Iterator[str]:
     ],
 )
 def test_the_api_server_agrees_about_the_rights(
-    apiserver: Cluster, account: str, verb: str, resource: str, allowed: bool
+    apiserver: ControlPlane, account: str, verb: str, resource: str, allowed: bool
 ) -> None:
     assert may(apiserver, account, verb, resource, "default") is allowed
 
 
-def test_the_operator_may_hold_a_lease_in_its_own_namespace(apiserver: Cluster, namespace: str, account: str) -> None:
-    for verb in ("get", "create", "patch"):
-        assert may(apiserver, account, verb, "coordination.k8s.io/leases", namespace)
+def test_the_operator_may_hold_its_own_lease_only(apiserver: ControlPlane, namespace: str, account: str) -> None:
+    lease = "coordination.k8s.io/leases"
+    assert may(apiserver, account, "create", lease, namespace)
+    assert may(apiserver, account, "patch", lease, namespace, name="modelrelease")
+    assert not may(apiserver, account, "patch", lease, namespace, name="somebody-elses")
+    assert not may(apiserver, account, "create", lease, "default")
 
 
-def may(apiserver: Cluster, user: str, verb: str, resource: str, namespace: str) -> bool:
+def may(apiserver: ControlPlane, user: str, verb: str, resource: str, namespace: str, name: str = "") -> bool:
     """What the authorizer says; `resource` is group/resource[/subresource]."""
     group, kind, *sub = resource.split("/")
-    asked = {"namespace": namespace, "verb": verb, "group": group, "resource": kind, "subresource": "".join(sub)}
+    asked = {"namespace": namespace, "verb": verb, "group": group, "resource": kind, "name": name}
+    asked["subresource"] = "".join(sub)
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -209,6 +222,18 @@ def test_the_environment_carries_what_the_values_say() -> None:
     assert full["POD_NAMESPACE"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
     for key in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         assert full[key] == {"secretKeyRef": {"name": "mlflow", "key": key, "optional": True}}
+
+
+def test_the_operator_reads_its_settings_from_what_the_chart_sets() -> None:
+    variables = {name: value for name, value in environment(render(*EVERYTHING)).items() if isinstance(value, str)}
+    settings = from_environment(variables | {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "POD_NAMESPACE": "ml"})
+    assert (settings.registry_url, settings.prometheus_url) == (
+        "http://mlflow.mlflow.svc:5000",
+        "https://prometheus.monitoring.svc",
+    )
+    assert (settings.tick_s, settings.log_level) == (2.5, "debug")
+    assert (settings.lease_name, settings.lease_namespace) == ("modelrelease", "ml")
+    assert settings.port == container(render())["ports"][0]["containerPort"]
 
 
 def test_the_image_is_named_by_digest_where_there_is_one_and_by_version_else() -> None:
@@ -295,7 +320,7 @@ def test_the_notes_say_what_to_do_next_and_warn_of_what_is_missing(
 ) -> None:
     printed = helm("install", "mr", str(CHART), "--dry-run=client", *options).partition("NOTES:")[2]
     assert "kubectl get mr -w" in printed
-    assert re.findall(r"WARNING: (.*?)\.(?: |$)", printed, re.MULTILINE) == warnings
+    assert re.findall(r"WARNING: ([\w.]+ is \w+)", printed) == warnings
 
 
 def test_helm_lint_finds_nothing() -> None:

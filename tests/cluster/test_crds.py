@@ -14,7 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from e2e.cluster.interface import Cluster, ClusterError, wait_until
+from e2e.cluster.controlplane import ControlPlane
+from e2e.cluster.interface import ClusterError, wait_until
 from modelrelease.api.crd import crds
 from modelrelease.api.status import ModelReleaseStatus
 from tests.api.builders import phases, release, workload
@@ -25,7 +26,7 @@ CHECK = {"name": "errors", "errorRate": {"max": 0.05}}
 
 
 @pytest.fixture(scope="module")
-def server(apiserver: Cluster) -> Cluster:
+def server(apiserver: ControlPlane) -> ControlPlane:
     """The API server with the committed CRDs Established: their schemas are structural and their rules affordable."""
     apiserver.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
     names = [f"crd/{crd['metadata']['name']}" for crd in crds().values()]
@@ -35,7 +36,7 @@ def server(apiserver: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def namespace(server: Cluster) -> Iterator[str]:
+def namespace(server: ControlPlane) -> Iterator[str]:
     name = f"crds-{uuid4().hex[:8]}"
     server.kubectl("create", "namespace", name)
     yield name
@@ -43,7 +44,7 @@ def namespace(server: Cluster) -> Iterator[str]:
     server.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def create(server: Cluster, namespace: str, body: dict[str, Any], *options: str) -> str:
+def create(server: ControlPlane, namespace: str, body: dict[str, Any], *options: str) -> str:
     """What kubectl prints; raises ClusterError with what it says when the API server refuses."""
     return server.kubectl("create", "-n", namespace, *options, "-f", "-", input=json.dumps(body))
 
@@ -114,7 +115,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize("body", ACCEPTED)
-def test_it_is_accepted(server: Cluster, namespace: str, body: dict[str, Any]) -> None:
+def test_it_is_accepted(server: ControlPlane, namespace: str, body: dict[str, Any]) -> None:
     assert "created" in create(server, namespace, body, "--dry-run=server")
 
 
@@ -337,7 +338,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("body", "says"), REFUSED)
-def test_it_is_refused_in_words(server: Cluster, namespace: str, body: dict[str, Any], says: str) -> None:
+def test_it_is_refused_in_words(server: ControlPlane, namespace: str, body: dict[str, Any], says: str) -> None:
     with pytest.raises(ClusterError) as refused:
         create(server, namespace, body, "--dry-run=server")
     assert says in str(refused.value)
@@ -364,7 +365,7 @@ def parts(message: str) -> list[str]:
     return [message, *message.split("; "), *message.split(", ")]
 
 
-def test_the_api_server_writes_the_defaults_that_the_schema_carries(server: Cluster, namespace: str) -> None:
+def test_the_api_server_writes_the_defaults_that_the_schema_carries(server: ControlPlane, namespace: str) -> None:
     body = release(checks=[{"name": "c", "latency": {"slowerThan": "1s", "margin": {}}}], rollout={"bake": {}})
     live = json.loads(create(server, namespace, body, "--dry-run=server", "-o", "json"))["spec"]
     assert live["rollout"] == {"bake": {"duration": "30m"}, "onInconclusive": "Hold", "progressDeadline": "30m"}
@@ -373,7 +374,7 @@ def test_the_api_server_writes_the_defaults_that_the_schema_carries(server: Clus
     assert "gates" not in live
 
 
-def test_scale_sets_the_replicas_and_reads_ready_pods_and_selector_from_status(server: Cluster, namespace: str) -> None:
+def test_scale_sets_the_replicas_and_reads_pods_and_selector_from_status(server: ControlPlane, namespace: str) -> None:
     create(server, namespace, release("scaled"))
     write_status(server, namespace, "scaled", ModelReleaseStatus(replicas=2, selector="modelrelease.dev/name=scaled"))
     server.kubectl("scale", "-n", namespace, "mr/scaled", "--replicas=3")
@@ -381,17 +382,17 @@ def test_scale_sets_the_replicas_and_reads_ready_pods_and_selector_from_status(s
     scale = json.loads(server.kubectl("get", "--raw", f"{path}/scale"))
     assert scale["spec"] == {"replicas": 3}
     assert scale["status"] == {"replicas": 2, "selector": "modelrelease.dev/name=scaled"}
-    live = server.get("-n", namespace, "mr/scaled")
+    live = read(server, namespace, "mr/scaled")
     assert live["spec"]["workload"]["replicas"] == 3
 
 
-def test_scale_refuses_what_the_schema_refuses(server: Cluster, namespace: str) -> None:
+def test_scale_refuses_what_the_schema_refuses(server: ControlPlane, namespace: str) -> None:
     create(server, namespace, release("unscaled"))
     with pytest.raises(ClusterError, match="should be greater than or equal to 1"):
         server.kubectl("scale", "-n", namespace, "mr/unscaled", "--replicas=0")
 
 
-def test_kubectl_get_prints_the_story_of_a_release(server: Cluster, namespace: str) -> None:
+def test_kubectl_get_prints_the_story_of_a_release(server: ControlPlane, namespace: str) -> None:
     create(server, namespace, release("ranker"))
     status = ModelReleaseStatus.model_validate(
         {
@@ -422,33 +423,37 @@ def columns(header: str) -> list[tuple[int, int | None]]:
     return list(zip(starts, [*starts[1:], None], strict=True))
 
 
-def test_kubectl_get_all_lists_a_release_with_what_it_made(server: Cluster, namespace: str) -> None:
+def test_kubectl_get_all_lists_a_release_with_what_it_made(server: ControlPlane, namespace: str) -> None:
     create(server, namespace, release("listed"))
     assert "modelrelease.modelrelease.dev/listed" in server.kubectl("get", "all", "-n", namespace)
 
 
-def test_kubectl_explain_speaks_of_every_level(server: Cluster) -> None:
+def test_kubectl_explain_speaks_of_every_level(server: ControlPlane) -> None:
     text = server.kubectl("explain", "modelrelease.spec.gates.metric.champion")
     assert "maxDrop" in text
     assert "may be lower than the" in text
 
 
-def test_a_status_as_big_as_allowed_is_stored_and_read_back(server: Cluster, namespace: str) -> None:
+def test_a_status_as_big_as_allowed_is_stored_and_read_back(server: ControlPlane, namespace: str) -> None:
     create(server, namespace, release("full"))
     schema = crds()["modelreleases"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     status = fill(schema["properties"]["status"], "status")
     written = json.dumps({"status": status}, ensure_ascii=False)
     patch_status(server, namespace, "full", written)
-    assert server.get("-n", namespace, "mr/full")["status"] == status
-    read = ModelReleaseStatus.model_validate(status)
-    assert json.loads(read.model_dump_json(by_alias=True)) == status
+    assert read(server, namespace, "mr/full")["status"] == status
+    model_read = ModelReleaseStatus.model_validate(status)
+    assert json.loads(model_read.model_dump_json(by_alias=True)) == status
 
 
-def test_a_status_with_unknown_fields_loses_them_and_is_stored(server: Cluster, namespace: str) -> None:
+def test_a_status_with_unknown_fields_loses_them_and_is_stored(server: ControlPlane, namespace: str) -> None:
     """An operator that is newer than the CRDs can work; what it lost is gone after a restart only."""
     create(server, namespace, release("newer"))
     patch_status(server, namespace, "newer", '{"status": {"phase": "Gating", "mood": "good"}}')
-    assert server.get("-n", namespace, "mr/newer")["status"] == {"phase": "Gating"}
+    assert read(server, namespace, "mr/newer")["status"] == {"phase": "Gating"}
+
+
+def read(server: ControlPlane, namespace: str, name: str) -> Any:
+    return json.loads(server.kubectl("get", "-n", namespace, name, "-o", "json"))
 
 
 def fill(schema: dict[str, Any], seed: str) -> Any:
@@ -474,13 +479,13 @@ def fill(schema: dict[str, Any], seed: str) -> Any:
             return 0.12345678901234567
 
 
-def write_status(server: Cluster, namespace: str, name: str, status: ModelReleaseStatus) -> None:
+def write_status(server: ControlPlane, namespace: str, name: str, status: ModelReleaseStatus) -> None:
     patch_status(
         server, namespace, name, status.model_dump_json(by_alias=True, exclude_none=True).join(('{"status":', "}"))
     )
 
 
-def patch_status(server: Cluster, namespace: str, name: str, patch: str) -> None:
+def patch_status(server: ControlPlane, namespace: str, name: str, patch: str) -> None:
     server.kubectl(
         "patch",
         "-n",
