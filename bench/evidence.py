@@ -21,6 +21,7 @@ MARKERS = "<!-- bench/evidence.py: begin -->", "<!-- bench/evidence.py: end -->"
 SECTIONS = (
     promises.false_rollbacks,
     power.detection,
+    power.late_onset,
     power.efficiency,
     power.passing,
     power.smallest,

@@ -71,6 +71,24 @@ def detection(bench: Bench) -> Section:
     return Section("Detection", note + table, (bar,))
 
 
+def late_onset(bench: Bench) -> Section:
+    """What the stake schedule is for: a defect that begins after a long good time."""
+    rows, onset = [], 100
+    for i, (rate, worse) in enumerate(((0.01, 0.03), (0.01, 0.06), (0.01, 0.11))):
+        rates = np.where(np.arange(3 * POLLS // 2) < onset, rate, worse)
+        traffic = Traffic.poisson(bench.rng(11, i), (bench.runs(500), rates.size), 100, rates, rate)
+        plans = (replace(PLAN, planned_polls=rates.size), replace(PLAN, planned_polls=1))
+        scheduled, at_once = (stopping_polls(plan, traffic)[0] - onset for plan in plans)
+        change = f"{100 * rate:g} → {100 * worse:g} %"
+        rows.append((change, f"**{show_found(scheduled)}**", show_found(at_once)))
+    note = (
+        "A hundred good polls, then worse, 100 requests a poll: share found within 200 polls, and the median number of"
+        " polls after the onset.\n\n"
+    )
+    headings = ("errors", "**stake over the planned polls**", "whole stake at the first poll")
+    return Section("Late onset", note + render(headings, rows))
+
+
 def efficiency(bench: Bench) -> Section:
     """Bar 3: requests to detect against a test that knows its sample size and looks once."""
     rows: list[tuple[object, ...]] = []

@@ -98,9 +98,9 @@ def false_rollbacks(bench: Bench) -> Section:
         rows,
     )  # fmt: skip
     note = (
-        "Probability that a canary *exactly as good as stable* is rolled back within 200 polls (last two columns: that"
-        " a canary exactly on its margin is rolled back, or passes). Stable has nine times the canary's traffic. The fixed"
-        " rules compare each poll's canary rate with the larger of 1 % and twice the true rate.\n\n"
+        "Probability that a canary *exactly as good as stable* is rolled back within 200 polls (last two columns:"
+        " that one exactly on its margin is rolled back, or passes). Stable has nine times the canary's traffic. The"
+        " fixed rules compare each poll's canary rate with the larger of 1 % and twice the true rate.\n\n"
     )
     bars = (
         Bar(
