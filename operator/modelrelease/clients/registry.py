@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,6 +24,8 @@ from modelrelease.api.reasons import Reason
 from modelrelease.core.observation import AliasTarget, Lookup, MetricValue, Missing, ModelVersion, Unavailable
 from modelrelease.core.wants import AliasWrite
 
+from .failures import connection_problem, one_line, public
+
 logger = logging.getLogger(__name__)
 
 SOURCE_SCHEMES = frozenset(["models", "runs", "mlflow-artifacts", "s3", "gs", "abfss", "hf", "oci", "http", "https"])
@@ -31,7 +33,6 @@ SOURCE_SCHEMES = frozenset(["models", "runs", "mlflow-artifacts", "s3", "gs", "a
 
 _SOURCE = re.compile(r"(?P<scheme>[a-z][a-z0-9+-]*):(?P<rest>/[A-Za-z0-9._~:/@%+=,-]{1,2000})")
 _LOGGED_MODEL = re.compile(r"models:/(m-[A-Za-z0-9]+)(?:/.*)?")
-_WORDS = 200  # of a server's own message that are repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class RegistryClient:
     # -- failures ------------------------------------------------------------------------------------------------
     @property
     def _where(self) -> str:
-        return f"the registry at {_public(self._endpoint.url)}"
+        return f"the registry at {public(self._endpoint.url)}"
 
     def _unavailable(self, reason: Reason, what: str) -> Unavailable:
         return Unavailable(reason, f"{self._where} {what}")
@@ -201,7 +202,7 @@ class RegistryClient:
     def _failure(self, error: Exception) -> Unavailable:
         """The one place where a failed request gets its reason; the same cause has the same words at every try."""
         if not isinstance(error, self._rest.RefusedError):
-            if what := _connection_problem(error):
+            if what := connection_problem(error):
                 return self._unavailable(Reason.REGISTRY_UNREACHABLE, what)
             logger.debug("unreadable answer of %s", self._where, exc_info=error)
             return self._unavailable(Reason.REGISTRY_ERROR, "gave an answer that is not MLflow's; check the URL")
@@ -262,44 +263,4 @@ def _code(error: Exception) -> str:
 
 
 def _words(error: Exception) -> str:
-    """The server's message on one line, cut."""
-    return " ".join(str(getattr(error, "text", error)).split())[:_WORDS]
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it was raised from; mlflow and requests wrap the interesting one three deep."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        reason = getattr(error, "reason", None)  # urllib3's MaxRetryError keeps its cause here
-        error = reason if isinstance(reason, BaseException) else error.__cause__ or error.__context__
-
-
-def _connection_problem(error: Exception) -> str | None:
-    """What kept the request from being answered at all, None if it was answered."""
-    import requests
-    import urllib3.exceptions as transport
-
-    chain = list(_causes(error))
-    kinds: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-        ((requests.exceptions.InvalidURL, requests.exceptions.MissingSchema), "cannot be called: the URL is not valid"),
-        ((transport.SSLError,), "cannot be trusted: TLS failed (unknown authority, wrong name or not TLS at all)"),
-        ((transport.NameResolutionError,), "is not known: its host name does not resolve"),
-        ((ConnectionRefusedError,), "refuses connections"),
-        ((transport.NewConnectionError,), "cannot be reached: no route to it"),  # a ConnectTimeoutError to urllib3, too
-        ((transport.ConnectTimeoutError,), "does not take connections: timed out"),
-        ((transport.TimeoutError, requests.exceptions.Timeout), "does not answer: timed out"),
-        ((ConnectionError, transport.ProtocolError), "breaks connections off"),
-        ((requests.exceptions.ConnectionError,), "cannot be reached"),
-    )
-    for types, what in kinds:
-        if any(isinstance(link, types) for link in chain):
-            return what
-    return None
-
-
-def _public(url: str) -> str:
-    """A URL without the credentials that someone may have written into it."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return one_line(str(getattr(error, "text", error)))
