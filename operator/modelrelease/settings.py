@@ -108,7 +108,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     token = read.content("MODELRELEASE_REGISTRY_TOKEN_FILE") or read.maybe("MLFLOW_TRACKING_TOKEN")
     if token and username:
         raise SettingsError("MLFLOW_TRACKING_TOKEN and MLFLOW_TRACKING_USERNAME: set one of them")
-    in_cluster = _SERVICE_ACCOUNT in environ
+    in_cluster = read.maybe(_SERVICE_ACCOUNT) is not None
     kubeconfig = read.maybe("MODELRELEASE_KUBECONFIG") or (None if in_cluster else read.maybe("KUBECONFIG"))
     if kubeconfig is None and not in_cluster:
         raise SettingsError("MODELRELEASE_KUBECONFIG: needed outside of a cluster; it names a kubeconfig file")

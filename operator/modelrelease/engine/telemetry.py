@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
@@ -20,8 +21,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, ge
 from modelrelease import __version__
 from modelrelease.api.reasons import Phase
 from modelrelease.api.status import ModelReleaseStatus
+from modelrelease.clients.prometheus import PrometheusClient, Series
+from modelrelease.core.observation import Lookup, Missing, Unavailable
+from modelrelease.core.wants import AliasWrite
 
 from .queue import Key, QueueObserver
+from .refresh import Alias, Registry
 
 _PASS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROLLBACK_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300)
@@ -50,6 +55,8 @@ ROLLBACK_SECONDS = Histogram(
 LEADER = Gauge("modelrelease_leader", "1 in the replica that leads, else 0.")
 BUILD = Gauge("modelrelease_build_info", "Version of the operator.", ["version"])
 
+Answer = TypeVar("Answer")
+
 decisions = logging.getLogger("modelrelease.decisions")
 
 _phase_of: dict[Key, str] = {}
@@ -73,16 +80,6 @@ class QueueMetrics(QueueObserver):
 def api_request(verb: str, kind: str, code: str) -> None:
     """Count one request to the Kubernetes API."""
     API_REQUESTS.labels(verb, kind, code).inc()
-
-
-def registry_request(call: str, outcome: str) -> None:
-    """Count one call to the registry: which method, and ok, missing or the reason of the failure."""
-    REGISTRY_REQUESTS.labels(call, outcome).inc()
-
-
-def prometheus_request(outcome: str) -> None:
-    """Count one query: ok or the reason of the failure."""
-    PROMETHEUS_REQUESTS.labels(outcome).inc()
 
 
 def leading(is_leader: bool) -> None:
@@ -122,6 +119,47 @@ def log_decision(key: Key, *, generation: int, old: str, new: str, reason: str, 
         note or f"{old} -> {new}",
         extra={"key": "/".join(key), "generation": generation, "from": old, "to": new, "reason": reason},
     )
+
+
+class CountedRegistry:
+    """A registry client whose calls are counted by their outcome."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def read_version(self, model: str, version: str) -> Lookup:
+        """As the registry does."""
+        return _counted("read_version", self._registry.read_version(model, version))
+
+    def read_alias(self, model: str, alias: str) -> Alias:
+        """As the registry does."""
+        return _counted("read_alias", self._registry.read_alias(model, alias))
+
+    def write_alias(self, write: AliasWrite) -> Alias:
+        """As the registry does."""
+        return _counted("write_alias", self._registry.write_alias(write))
+
+
+class CountedPrometheus:
+    """A Prometheus client whose queries are counted by their outcome."""
+
+    def __init__(self, prometheus: PrometheusClient) -> None:
+        self._prometheus = prometheus
+
+    def instant(self, query: str, at: datetime) -> list[Series] | Unavailable:
+        """As the client does."""
+        answer = self._prometheus.instant(query, at)
+        PROMETHEUS_REQUESTS.labels(_outcome(answer)).inc()
+        return answer
+
+
+def _counted(call: str, answer: Answer) -> Answer:
+    REGISTRY_REQUESTS.labels(call, _outcome(answer)).inc()
+    return answer
+
+
+def _outcome(answer: object) -> str:
+    return str(answer.reason) if isinstance(answer, Missing | Unavailable) else "ok"
 
 
 # -- log lines --
@@ -180,7 +218,7 @@ async def serve(port: int, *, health: Problem, ready: Problem, host: str | None 
     application.router.add_get("/healthz", probe)
     application.router.add_get("/readyz", probe)
     application.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    await web.TCPSite(runner, host, port, shutdown_timeout=1).start()
+    await web.TCPSite(runner, host, port).start()
     return runner

@@ -36,9 +36,9 @@ from modelrelease.clients.kube import (
 )
 from modelrelease.core.render import NAME_LABEL
 
+from .observe import COMMAND
 from .queue import Key, WorkQueue
 
-COMMAND_ANNOTATION = f"{GROUP}/command"
 NEEDED = (MODEL_RELEASE, RELEASE_POLICY, HTTP_ROUTE)
 _CHILDREN = (DEPLOYMENT, SERVICE, HTTP_ROUTE)
 _LOOK_AGAIN_S = 5.0
@@ -266,7 +266,7 @@ def release_fingerprint(body: Json) -> object:
     return (
         metadata["uid"],
         metadata.get("generation"),
-        (metadata.get("annotations") or {}).get(COMMAND_ANNOTATION),
+        (metadata.get("annotations") or {}).get(COMMAND),
         metadata.get("deletionTimestamp"),
         _frozen(metadata.get("labels")),
     )
