@@ -125,7 +125,19 @@ def efficiency(bench: Bench) -> Section:
                     f"{eighty / best:.2f}",
                 )
             )
-    table = render(("margin", "canary:stable", "errors", "one look, 80 %", "median", "80 %", "ratio", "ratio"), rows)
+    table = render(
+        (
+            "margin",
+            "canary:stable",
+            "errors",
+            "one look, 80 %",
+            "median",
+            "80 %",
+            "median ÷ one look",
+            "80 % ÷ one look",
+        ),
+        rows,
+    )
     note = (
         "Canary requests until the regression is found, with the whole stake at the first poll and the loosest cap, in"
         " fine polls, against one look at a sample of just the right size: Fisher's exact test for margin 0, else a"
