@@ -20,7 +20,8 @@ test: check ## Run all tests, on a real API server and a real cluster (installs 
 	@$(PY) -m e2e.cluster binaries
 	@$(PY) -m e2e.images
 	@$(PY) -m pytest tests -q --ignore=tests/core --ignore=tests/api --ignore=tests/sim
-	@$(PY) -m pytest e2e -q
+	@$(PY) -m pytest e2e/test_cluster_local.py e2e/test_model_server.py -q
+	@$(PY) -m e2e.cluster run -- $(abspath $(PY)) -m pytest e2e -q --ignore=e2e/test_cluster_local.py --ignore=e2e/test_model_server.py
 
 check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, generated files, pure tests
 	@$(VENV)/bin/ruff format --check -q operator tests e2e bench

@@ -8,6 +8,7 @@ import pytest
 
 from e2e.cluster.fixtures import session_cluster
 from e2e.cluster.interface import Cluster
+from e2e.stack import Stack
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,14 @@ def cluster() -> Iterator[Cluster]:
     """A whole cluster for the session, Ready and with nothing installed."""
     with session_cluster() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def stack(cluster: Cluster) -> Iterator[Stack]:
+    """Gateway, Prometheus, MLflow with trained models, and the operator in a pod, on that cluster."""
+    made = Stack(cluster, print)
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
