@@ -92,6 +92,11 @@ async def test_list_reads_every_page_and_selects_by_label(
     assert all("data" not in item for item in odd)
 
 
+@pytest.mark.parametrize("metadata_only", [False, True])
+async def test_list_of_nothing_is_empty(client: Kube, namespace: str, metadata_only: bool) -> None:
+    assert await client.list(DEPLOYMENT, namespace, metadata_only=metadata_only) == []
+
+
 async def test_list_of_a_kind_that_is_not_served_raises(client: Kube, namespace: str) -> None:
     missing = replace(POD_MONITOR, api_version="monitoring.example.test/v1")
     with pytest.raises(NotFound):

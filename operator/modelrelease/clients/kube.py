@@ -193,7 +193,7 @@ class Kube:
         while True:
             page = await self._request("list", kind, "GET", _path(kind, namespace), query=query, accept=accept)
             # Items of built-in kinds come without the two fields that every single object has.
-            items += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
+            items += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"] or ()]
             following = page["metadata"].get("continue")
             if not following:
                 return items

@@ -41,7 +41,7 @@ from .queue import Key, WorkQueue
 
 NEEDED = (MODEL_RELEASE, RELEASE_POLICY, HTTP_ROUTE)
 _CHILDREN = (DEPLOYMENT, SERVICE, HTTP_ROUTE)
-_LOOK_AGAIN_S = 5.0
+LOOK_AGAIN_S = 5.0
 
 logger = logging.getLogger(__name__)
 Json = Mapping[str, Any]
@@ -97,11 +97,12 @@ class Watch:
             stop_flag=self._stop,
         )
         spawned()
-        resync = asyncio.create_task(self._resync_for_ever(), name="resync")
         try:
-            await kopf.run_tasks(tasks, ignored=before | {resync})
+            async with asyncio.TaskGroup() as group:
+                resync = group.create_task(self._resync_for_ever(), name="resync")
+                await kopf.run_tasks(tasks, ignored=before | {resync})
+                resync.cancel()
         finally:
-            resync.cancel()
             self._problem = "the watches have ended"
 
     def stop(self) -> None:
@@ -176,7 +177,7 @@ class Watch:
                 self._problem = None
             except KubeError as error:
                 logger.warning("the releases could not be listed: %s", error)
-                wait_s = _LOOK_AGAIN_S
+                wait_s = LOOK_AGAIN_S
             await asyncio.sleep(wait_s)
 
     async def _list_children(self, kind: Kind) -> list[dict[str, Any]]:
@@ -202,7 +203,7 @@ class Watch:
             if problem != self._problem:
                 logger.error("%s; waiting", problem)
                 self._problem = problem
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     def _handlers(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
