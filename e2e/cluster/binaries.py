@@ -108,7 +108,22 @@ CATALOGUE: tuple[Program, ...] = (
         ldflags=("-X github.com/prometheus/common/version.Version=3.11.3",),
     ),
     GoProgram(name="helm", module="helm.sh/helm/v4", version="v4.3.1", packages=("cmd/helm",)),
-    GoProgram(name="kwok", module="sigs.k8s.io/kwok", version="v0.8.0", packages=("cmd/kwok",)),
+    GoProgram(
+        name="kwok",
+        module="sigs.k8s.io/kwok",
+        version="v0.8.0",
+        packages=("cmd/kwok",),
+        keep={
+            f"kustomize/stage/{stage}.yaml": f"stages/{stage}.yaml"
+            for stage in (
+                "node/fast/node-initialize",
+                "node/heartbeat-with-lease/node-heartbeat-with-lease",
+                "pod/fast/pod-ready",
+                "pod/fast/pod-complete",
+                "pod/fast/pod-delete",
+            )
+        },
+    ),
 )
 
 CONTROL_PLANE = ("kubernetes", "etcd")

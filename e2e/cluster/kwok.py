@@ -33,8 +33,10 @@ def render_node(number: int) -> dict[str, Any]:
 
 
 def start(cluster: Cluster, binaries: Binaries) -> Process:
-    """Run kwok, which plays the kubelet of nodes with the label."""
+    """Run kwok, which plays the kubelet of nodes with the label; its stages are those it ships: Ready at once."""
+    stages = sorted((binaries.folder("kwok") / "stages").rglob("*.yaml"))
     argv = [str(binaries.path("kwok")), f"--kubeconfig={cluster.kubeconfig}", "--node-lease-duration-seconds=40"]
+    argv += [f"--config={stage}" for stage in stages]
     return cluster.spawn("kwok", [*argv, "--manage-nodes-with-label-selector=type=kwok"])
 
 
