@@ -44,10 +44,10 @@ class Pod:
 
 
 @contextlib.contextmanager
-def pod(name: str, revision: str, **more: str) -> Iterator[Pod]:
+def pod(name: str, revision: str, *, namespace: str = "team", release: str = "chat") -> Iterator[Pod]:
     """A pod that can be scraped."""
     with serve(lambda _: Answer(500)) as server:
-        made = Pod(name, revision, server, **more)
+        made = Pod(name, revision, server, namespace, release)
         server.answer = made._expose
         yield made
 

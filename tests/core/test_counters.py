@@ -1,0 +1,189 @@
+"""core.counters as tables: what two snapshots make of each other."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelrelease.core.counters import (
+    Column,
+    Pod,
+    Reading,
+    Series,
+    Snapshot,
+    closes,
+    common_bound,
+    counts,
+    first_point,
+    increments,
+    newcomers,
+    newest_point,
+)
+from modelrelease.core.evidence import Counts
+from modelrelease.core.wants import Measure
+from modelrelease.presets import Selector
+
+BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
+REQUESTS, ERRORS, SECONDS = Selector("requests"), Selector("requests", ('code="500"',)), Selector("seconds")
+ALL, BAD = Column(REQUESTS), Column(ERRORS)
+P1, P2 = Pod("r1", "p1"), Pod("r1", "p2")
+
+
+def snapshot(seconds: float, *pods: tuple[Pod, dict[str, float]], scraped: float | None = None) -> Snapshot:
+    """Pods with the counter ALL as series -> value, scraped 1 s before the point or at `scraped` seconds."""
+    at = BEGIN + timedelta(seconds=seconds)
+    scraped_at = BEGIN.timestamp() + (seconds - 1 if scraped is None else scraped)
+    readings = {pod: Reading(scraped_at, {ALL: series(values)} if values else {}) for pod, values in pods}
+    return Snapshot(at, readings, {pod.revision: frozenset({ALL, BAD}) for pod in (P1, Pod("r2", "q"))})
+
+
+def series(values: dict[str, float]) -> dict[Series, float]:
+    """By name; `target/name` stands for another scraped endpoint of the pod."""
+    return {Series(name.rpartition("/")[0], name.rpartition("/")[2]): value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "gaps", "expected"),
+    [
+        pytest.param([(P1, {"a": 3})], [(P1, {"a": 5})], [], 2, id="a counter grows"),
+        pytest.param([(P1, {"a": 3})], [(P1, {"a": 3})], [], 0, id="a counter stands still"),
+        pytest.param([(P1, {"a": 2**53 - 1})], [(P1, {"a": 2**53})], [], 1, id="large counters stay exact"),
+        pytest.param([(P1, {"a": 10})], [(P1, {"a": 4})], [], 4, id="a counter that fell began at 0"),
+        pytest.param([(P1, {"a": 10, "b": 2})], [(P1, {"a": 4, "b": 3})], [], 7, id="and so did its neighbours"),
+        pytest.param([(P1, {"x/a": 9, "y/b": 2})], [(P1, {"x/a": 4, "y/b": 3})], [], 5, id="other endpoints did not"),
+        pytest.param([(P1, {"a": 3})], [(P1, {"a": 3, "b": 1})], [], 1, id="a series that is born counts from 0"),
+        pytest.param([(P1, {})], [(P1, {"a": 1})], [], 1, id="the first series of a scraped pod as well"),
+        pytest.param([(P1, {"a": 3})], [(P1, {"a": 3}), (P2, {"a": 4})], [], 4, id="a new pod counts from 0"),
+        pytest.param([(P1, {"a": 3})], [(P1, {"a": 5}), (P2, {"a": 400})], [P2], 2, id="a pod with a gap is skipped"),
+        pytest.param([(P1, {"a": 3}), (P2, {"a": 9})], [(P1, {"a": 4})], [], 1, id="a pod that vanished takes nothing"),
+        pytest.param([(P1, {"a": 3, "b": 7})], [(P1, {"a": 4})], [], 1, id="a series that vanished takes nothing"),
+        pytest.param([(P1, {"a": 3})], [(P1, {})], [], None, id="without any series nothing is known"),
+        pytest.param([(P1, {"a": 3})], [], [], None, id="without pods nothing is known"),
+        pytest.param([(P1, {"a": 3})], [(P2, {"a": 5})], [P2], None, id="with gaps only nothing is known"),
+    ],
+)
+def test_increments(
+    before: list[tuple[Pod, dict[str, float]]],
+    after: list[tuple[Pod, dict[str, float]]],
+    gaps: list[Pod],
+    expected: float | None,
+) -> None:
+    found = increments(snapshot(0, *before), snapshot(5, *after), gaps)
+
+    assert found.get("r1", {}).get(ALL) == expected
+
+
+def test_a_column_that_was_not_asked_for_before_is_skipped_and_one_that_was_not_born_counts() -> None:
+    bucket = Column(SECONDS, 0.5)
+    reading = {P1: Reading(4, {bucket: series({"a": 7})})}
+    after = Snapshot(BEGIN, reading, {"r1": frozenset({bucket})})
+    unknown = Snapshot(BEGIN, {P1: Reading(0, {})}, {"r1": frozenset()})
+    unborn = Snapshot(BEGIN, {P1: Reading(0, {})}, {"r1": frozenset()}, unborn=frozenset({("r1", SECONDS)}))
+
+    assert increments(unknown, after, []) == {"r1": {}}
+    assert increments(unborn, after, []) == {"r1": {bucket: 7}}
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        pytest.param(snapshot(5, (P1, {})), True, id="every arm was scraped"),
+        pytest.param(snapshot(5, (P1, {}), scraped=-1), False, id="no scrape since it began"),
+        pytest.param(snapshot(5, (P1, {}), scraped=0), False, id="a scrape at the very begin belongs to before"),
+        pytest.param(snapshot(5), False, id="no pod lives"),
+    ],
+)
+def test_closes(after: Snapshot, expected: bool) -> None:
+    assert closes(snapshot(0, (P1, {})), after) == expected
+
+
+def test_an_interval_stays_open_until_each_living_arm_was_scraped() -> None:
+    fresh, stale = BEGIN.timestamp() + 3, BEGIN.timestamp() - 1
+    pods = {P1: Reading(fresh, {}), P2: Reading(stale, {}), Pod("r2", "q"): Reading(stale, {})}
+    before, after = snapshot(0), snapshot(5)
+
+    assert not closes(before, Snapshot(after.at, pods, {}))
+    pods[Pod("r2", "other")] = Reading(fresh, {})
+    assert closes(before, Snapshot(after.at, pods, {}))
+
+
+def test_newcomers_are_pods_that_were_not_there_before() -> None:
+    assert newcomers(snapshot(0, (P1, {})), snapshot(5, (P1, {}), (P2, {}))) == {P2}
+
+
+@pytest.mark.parametrize(
+    ("grown", "bounds", "expected"),
+    [
+        pytest.param({ALL: 10, BAD: 3}, {}, {"errors": Counts(10, 3)}, id="errors"),
+        pytest.param({ALL: 10}, {}, {"errors": Counts(10, 0)}, id="no error series yet"),
+        pytest.param({BAD: 3}, {}, {}, id="no total, no entry"),
+        pytest.param({ALL: 2, BAD: 3}, {}, {"errors": Counts(2, 2)}, id="bad is cut to total"),
+        pytest.param(
+            {Column(SECONDS, math.inf): 10, Column(SECONDS, 0.5): 7},
+            {"slow": 0.5},
+            {"slow": Counts(10, 3)},
+            id="requests beyond the bound are bad",
+        ),
+        pytest.param({Column(SECONDS, math.inf): 10}, {"slow": 0.5}, {"slow": Counts(10, 10)}, id="all are beyond it"),
+        pytest.param({Column(SECONDS, math.inf): 10}, {}, {}, id="without a bound no entry"),
+    ],
+)
+def test_counts(grown: dict[Column, float], bounds: dict[str, float], expected: dict[str, Counts]) -> None:
+    measures = (Measure("errors", REQUESTS, bad=ERRORS), Measure("slow", SECONDS, slower_than_s=0.5))
+
+    assert counts(measures, grown, bounds) == expected
+
+
+@pytest.mark.parametrize(
+    ("threshold", "arms", "expected"),
+    [
+        pytest.param(0.5, [{0.1, 0.5, 1.0}], 0.5, id="the threshold is a bound"),
+        pytest.param(0.6, [{0.1, 0.5, 1.0}], 0.5, id="the next lower bound"),
+        pytest.param(0.5, [{0.1, 0.5}, {0.1, 0.25}], 0.1, id="a bound that both arms have"),
+        pytest.param(0.5, [{0.5}, {0.25}], None, id="no bound in common"),
+        pytest.param(0.05, [{0.1, 0.5}], None, id="no bound so low"),
+        pytest.param(0.5, [{0.5}, set()], 0.5, id="an arm without histogram has no say"),
+        pytest.param(0.5, [set()], None, id="no histogram at all"),
+        pytest.param(0.3, [{0.1 + 0.2}], 0.1 + 0.2, id="rounding does not matter"),
+    ],
+)
+def test_common_bound(threshold: float, arms: list[set[float]], expected: float | None) -> None:
+    assert common_bound(threshold, arms) == expected
+
+
+STEP = timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("now_s", "lag_s", "newest_s"), [(0, 0, 0), (4.999, 0, 0), (5, 0, 5), (9, 5, 0), (10, 5, 5), (0, 1, -5)]
+)
+def test_newest_point(now_s: float, lag_s: float, newest_s: float) -> None:
+    found = newest_point(BEGIN + timedelta(seconds=now_s), STEP, timedelta(seconds=lag_s))
+
+    assert found == BEGIN + timedelta(seconds=newest_s)
+
+
+@pytest.mark.parametrize(("since_s", "first_s"), [(0, 0), (0.001, 5), (5, 5), (7, 10)])
+def test_first_point(since_s: float, first_s: float) -> None:
+    assert first_point(BEGIN + timedelta(seconds=since_s), STEP) == BEGIN + timedelta(seconds=first_s)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=12))
+def test_what_happened_is_counted_once(history: list[tuple[int, bool]]) -> None:
+    """history: requests of each interval, and whether the process restarts at its begin."""
+    values = [100]
+    for requests, restarts in history:
+        values.append(requests if restarts else values[-1] + requests)
+    shots = [snapshot(5 * index, (P1, {"a": value})) for index, value in enumerate(values)]
+
+    counted = sum(increments(before, after, [])["r1"][ALL] for before, after in pairwise(shots))
+
+    outgrown = sum(
+        before for before, (requests, restarts) in zip(values, history, strict=False) if restarts and requests >= before
+    )
+    assert counted == sum(requests for requests, _ in history) - outgrown, "no restart can be seen that was outgrown"
