@@ -62,8 +62,9 @@ class Settings:
     """Distance in seconds of the grid on which Prometheus is sampled: how soon harm can be seen. Below the scrape
     interval a poll brings nothing new."""
 
-    sample_lag_s: float = 2
-    """How far samples lie in the past, in seconds, so that every scrape of that instant has arrived."""
+    sample_lag_s: float | None = None
+    """How far samples lie in the past, in seconds, so that every scrape of that instant has been stored: at least the
+    scrape timeout. Default: one tick."""
 
     workers: int = 16
     """How many releases are worked at once. A pass waits for the API server most of its time."""
@@ -124,7 +125,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         prometheus_token_file=read.file("MODELRELEASE_PROMETHEUS_TOKEN_FILE"),
         prometheus_ca_file=read.file("MODELRELEASE_PROMETHEUS_CA_FILE"),
         tick_s=read.number("MODELRELEASE_TICK_SECONDS", 5.0, 0.1, 600),
-        sample_lag_s=read.number("MODELRELEASE_SAMPLE_LAG_SECONDS", 2.0, 0, 600),
+        sample_lag_s=read.maybe_number("MODELRELEASE_SAMPLE_LAG_SECONDS", 0, 600),
         workers=read.number("MODELRELEASE_WORKERS", 16, 1, 256),
         namespace=read.text("MODELRELEASE_NAMESPACE", ""),
         lease_name=read.text("MODELRELEASE_LEASE_NAME", "modelrelease"),
@@ -168,6 +169,9 @@ class _Reader:
         if not least <= float(value) <= most:  # type: ignore[arg-type]
             raise SettingsError(f"{name}: {text} is not between {least:g} and {most:g}")
         return value
+
+    def maybe_number(self, name: str, least: float, most: float) -> float | None:
+        return None if self.maybe(name) is None else self.number(name, 0.0, least, most)
 
     def flag(self, name: str) -> bool:
         text = self.text(name, "false").lower()

@@ -203,6 +203,22 @@ async def test_a_failing_key_backs_off_alone_and_starts_over_after_a_success(cap
     assert work.times(B) == [0.5]
 
 
+async def test_an_expected_failure_is_logged_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    def then(key: Key, number: int) -> float | None:
+        raise OSError("try later") if key == A else ValueError("a bug")
+
+    queue = WorkQueue(Worker(then=then), expected=(OSError,))
+
+    async def during() -> None:
+        queue.wake(A)
+        queue.wake(B)
+        await asyncio.sleep(0.5)
+
+    await serve(queue, during)
+    traced = {record.getMessage(): bool(record.exc_info) for record in caplog.records}
+    assert traced == {"pass failed: try later": False, "pass failed: a bug": True}
+
+
 async def test_a_wake_does_not_wait_for_the_back_off(caplog: pytest.LogCaptureFixture) -> None:
     def then(key: Key, number: int) -> float | None:
         if number < 5:

@@ -47,8 +47,17 @@ class QueueObserver:
 class WorkQueue:
     """Runs `work` for every key that is woken, at most `workers` keys at a time."""
 
-    def __init__(self, work: Work, *, workers: int = 16, observer: QueueObserver | None = None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        *,
+        workers: int = 16,
+        observer: QueueObserver | None = None,
+        expected: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """expected: failures that say `try later`; they are logged without a traceback."""
         self._work = work
+        self._expected = expected
         self._workers = workers
         self._observer = observer or QueueObserver()
         self._line: asyncio.Queue[Key | None] = asyncio.Queue()  # None ends one worker
@@ -124,11 +133,14 @@ class WorkQueue:
         try:
             again_after = await self._work(key)
             self._failures.pop(key, None)
-        except Exception:  # one release's failure must not end the worker that serves the others
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            again_after = min(BACKOFF_FIRST_S * 2 ** min(failures - 1, 10), BACKOFF_MAX_S)
-            result = "error"
-            logger.exception("pass failed", extra={"key": "/".join(key), "again_after_s": again_after})
+        except Exception as error:  # one release's failure must not end the worker that serves the others
+            result, again_after = "error", self._back_off(key)
+            logger.warning(
+                "pass failed: %s",
+                error,
+                exc_info=not isinstance(error, self._expected),
+                extra={"key": "/".join(key), "again_after_s": again_after},
+            )
         finally:
             del self._working[key]
         self._observer.ended(result, self._now() - began)
@@ -138,6 +150,10 @@ class WorkQueue:
             self.wake(key)
         elif again_after is not None:
             self.wake_at(key, self._now() + max(again_after, 0.0))
+
+    def _back_off(self, key: Key) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        return min(BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 10), BACKOFF_MAX_S)
 
     def _drop_timer(self, key: Key) -> None:
         timer = self._timers.pop(key, None)

@@ -1,0 +1,180 @@
+"""The operator's process: puts the parts together, starts them in order, and ends them in order.
+
+Exit codes: 0 after SIGTERM or SIGINT, 1 when the Lease was lost or a part ended by itself (Kubernetes then starts the
+process anew), 2 when a setting cannot be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from modelrelease.clients.kube import Kube, KubeError
+from modelrelease.clients.prometheus import PrometheusClient, PrometheusEndpoint
+from modelrelease.clients.registry import RegistryClient, RegistryEndpoint
+from modelrelease.engine import telemetry
+from modelrelease.engine.leader import Leader
+from modelrelease.engine.queue import Key, WorkQueue
+from modelrelease.engine.reconcile import Reconciler
+from modelrelease.engine.refresh import RegistryRefresher
+from modelrelease.engine.sampler import Sampler
+from modelrelease.engine.watch import Watch
+from modelrelease.settings import Settings, SettingsError, from_environment
+
+DRAIN_S = 15.0
+STUCK_AFTER_S = 300.0
+
+logger = logging.getLogger("modelrelease")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Operator:
+    """All parts of one process. Make it inside the event loop and call `run()` once."""
+
+    def __init__(self, settings: Settings, kube: Kube) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._stop = asyncio.Event()
+        self._refresher = RegistryRefresher(_registry(settings), self._wake, _utc_now)
+        self._sampler = _sampler(settings, self._wake)
+        reconciler = Reconciler(kube, self._refresher, self._sampler, _utc_now)
+        self._queue = WorkQueue(
+            reconciler, workers=settings.workers, observer=telemetry.QueueMetrics(), expected=(KubeError,)
+        )
+        self._watch = Watch(
+            kube, self._queue, reconciler.forget, namespace=settings.namespace, resync_s=settings.resync_s
+        )
+        self._leader = Leader(kube, settings.lease_namespace, settings.lease_name, settings.identity)
+
+    async def run(self) -> int:
+        """Stand by, lead, work, and end; returns the exit code."""
+        self._take_signals()
+        server = await telemetry.serve(self._settings.port, health=self._health, ready=self._ready)
+        code = await self._lead() if await self._elected() else 0
+        await server.cleanup()
+        await self._kube.close()
+        return code
+
+    async def _elected(self) -> bool:
+        """Wait for the Lease or a signal, whichever comes first."""
+        acquiring, stopped = _task(self._leader.acquire()), _task(self._stop.wait())
+        await asyncio.wait({acquiring, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        acquiring.cancel()
+        stopped.cancel()
+        return self._leader.leading
+
+    async def _lead(self) -> int:
+        telemetry.leading(True)
+        holding = _task(self._leader.hold())
+        # kopf cancels what is started after it when it ends, so it comes last.
+        working = _task(self._queue.run())
+        reading = [_task(self._refresher.run()), _task(self._sampler.run())]
+        watching = _task(self._watch.run(spawned=self._take_signals))
+        stopped = _task(self._stop.wait())
+        parts = {working, *reading, watching}
+        done, _ = await asyncio.wait({holding, stopped, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done & parts:
+            logger.error("%s has ended", task.get_name(), exc_info=task.exception())
+        if not holding.done():
+            logger.info("draining")
+            self._queue.drain()
+            await asyncio.wait({working, holding}, timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        if holding.done():
+            # Another replica may be working already: write nothing more, not even what a drain would finish.
+            logger.critical("the Lease is lost: %s", holding.exception() or holding.result())
+            _exit(1)
+        holding.cancel()
+        if working.done():  # else a pass hangs that may still write: the next leader waits until the Lease expires
+            await self._leader.release()
+        telemetry.leading(False)
+        await self._refresher.close()
+        await self._sampler.close()
+        self._watch.stop()
+        await asyncio.wait({watching}, timeout=2)
+        logger.info("ended")
+        return 1 if done & parts else 0
+
+    def _wake(self, key: Key) -> None:
+        self._queue.wake(key)
+
+    def _health(self) -> str | None:
+        age_s = self._queue.longest_running_s()
+        return f"a pass has been running for {age_s:.0f} s" if age_s > STUCK_AFTER_S else None
+
+    def _ready(self) -> str | None:
+        """A replica that stands by is ready: a rollout of the operator itself would never end otherwise."""
+        return self._watch.problem() if self._leader.leading else None
+
+    def _take_signals(self) -> None:
+        """SIGTERM and SIGINT drain. Called again after kopf has put its own handlers in place."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+
+def _registry(settings: Settings) -> telemetry.CountedRegistry:
+    endpoint = RegistryEndpoint(
+        url=settings.registry_url,
+        token=settings.registry_token,
+        username=settings.registry_username,
+        password=settings.registry_password,
+        ca_file=settings.registry_ca_file,
+    )
+    return telemetry.CountedRegistry(
+        RegistryClient(endpoint, allow_file_sources=settings.registry_allow_file_sources, now=_utc_now)
+    )
+
+
+def _sampler(settings: Settings, wake: Callable[[Key], None]) -> Sampler:
+    endpoint = PrometheusEndpoint(
+        url=settings.prometheus_url,
+        token_file=settings.prometheus_token_file,
+        ca_file=settings.prometheus_ca_file,
+    )
+    prometheus = telemetry.CountedPrometheus(PrometheusClient(endpoint))
+    return Sampler(prometheus, wake, _utc_now, tick_s=settings.tick_s, lag_s=settings.sample_lag_s)
+
+
+def _task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.create_task(work, name=getattr(work, "__qualname__", None))
+
+
+def _exit(code: int) -> None:
+    """End at once. Threads that wait for a registry or a Prometheus that hangs would delay an ordinary exit."""
+    logging.shutdown()
+    os._exit(code)
+
+
+async def _run(settings: Settings) -> int:
+    kube = await Kube.connect(settings.kubeconfig, timeout_s=settings.kube_timeout_s, on_request=telemetry.api_request)
+    return await Operator(settings, kube).run()
+
+
+def main() -> None:
+    """Entry point of `python -m modelrelease`."""
+    try:
+        settings = from_environment()
+    except SettingsError as error:
+        print(f"modelrelease: {error}", file=sys.stderr)
+        sys.exit(2)
+    telemetry.setup_logging(settings.log_level)
+    logger.info("starting", extra={"settings": str(settings)})
+    try:
+        code = asyncio.run(_run(settings))
+    except Exception:
+        logger.critical("the operator ends", exc_info=True)
+        code = 1
+    _exit(code)
+
+
+if __name__ == "__main__":
+    main()
