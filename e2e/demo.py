@@ -7,6 +7,7 @@ measured, and takes everything down again, also after Ctrl-C or an error.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ you see what `kubectl get modelrelease -w` shows. Nothing outside is touched; Ct
 _COLD = """The first time this builds Kubernetes and its companions from source: up to 20 minutes on 2 cores. They are kept
 under ~/.cache/modelrelease, and the next time takes about 5 minutes."""
 _WARM = "The programs are built already: this takes about 5 minutes."
+_WIDTHS = (7, 7, 9, 11, 10, 6, 96, 4)
 INSIDE = "MODELRELEASE_DEMO_BEGAN"
 """Set for the part that runs in the cluster's network, to the time at which the demo began."""
 
@@ -72,10 +74,7 @@ def _play(cluster: Cluster) -> int:
         with _watching(cluster):
             try:
                 for number, (title, scene) in enumerate(SCENES, start=1):
-                    print(
-                        f"\n{_BOLD}{number}. {title}{_PLAIN} {_DIM}{(scene.__doc__ or '').splitlines()[0]}{_PLAIN}",
-                        flush=True,
-                    )
+                    print(f"\n{_BOLD}{number}. {title}{_PLAIN}\n  {_DIM}{scene.__doc__}{_PLAIN}", flush=True)
                     scene(theatre)
                     print(f"  {_GREEN}as it must be{_PLAIN}; {theatre.traffic.describe()}", flush=True)
                 failures = theatre.failures()
@@ -110,11 +109,14 @@ def _watching(cluster: Cluster) -> Iterator[None]:
     lines = process.stdout
 
     def copy() -> None:
-        last = ""
+        last: list[str] = []
         for line in lines:
-            if line != last:  # a watch repeats a line when something beside the columns changed
-                print(f"  {_CYAN}{line.rstrip()}{_PLAIN}", flush=True)
-            last = line
+            # kubectl aligns each row of a watch by itself, and repeats it when something beside the columns changed
+            cells = re.split(r"\s{2,}", line.strip())
+            if len(cells) > 2 and cells[:-1] != last:
+                last = cells[:-1]
+                row = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=False))
+                print(f"  {_CYAN}{row.rstrip()}{_PLAIN}", flush=True)
 
     thread = threading.Thread(target=copy, daemon=True)
     thread.start()

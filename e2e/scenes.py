@@ -82,7 +82,7 @@ class Theatre:
 
 
 def first_release(theatre: Theatre) -> None:
-    """1. A first release: gates on absolute values, pods on GPUs, then all traffic."""
+    """A first release: gates on absolute values, pods on GPUs, then all traffic."""
     theatre.release("first")
     theatre.wait_phase("Promoted", "first", 180)
     theatre.traffic.start()
@@ -92,7 +92,7 @@ def first_release(theatre: Theatre) -> None:
 
 
 def better_model(theatre: Theatre) -> None:
-    """2. A better model: gated, canaried, compared, promoted; no serving pod restarts and the alias follows."""
+    """A better model: gated, canaried, compared, promoted; no serving pod restarts and the alias follows."""
     before = _pod_names(theatre.stack)
     theatre.release("better")
     theatre.wait_weight(20)
@@ -114,7 +114,7 @@ def better_model(theatre: Theatre) -> None:
 
 
 def night_blind_model(theatre: Theatre) -> None:
-    """3. Better on average, worse at night: Blocked, no pod, and the message says which slice, seen and needed."""
+    """Better on average, worse at night: Blocked, no pod, and the message says which slice, seen and needed."""
     theatre.release("night-blind")
     status = theatre.wait_phase("Blocked", "better", 60)
     theatre.say(status["message"])
@@ -127,7 +127,7 @@ def night_blind_model(theatre: Theatre) -> None:
 
 
 def brittle_model(theatre: Theatre) -> None:
-    """4. Passes its gates, fails on real requests: taken back by itself while a stream on it runs to its end."""
+    """Passes its gates, fails on real requests: taken back by itself while a stream on it runs to its end."""
     theatre.release("brittle")
     theatre.wait_weight(20)
     stream = _stream_on(theatre, str(theatre.version("brittle")))
@@ -154,7 +154,7 @@ def brittle_model(theatre: Theatre) -> None:
 
 
 def quarantine(theatre: Theatre) -> None:
-    """4b. The same version applied again, touched, and back and forth: it stays out."""
+    """The same version applied again, touched, and back and forth: it stays out."""
     generation = theatre.stack.release()["metadata"]["generation"]
     theatre.release("brittle")
     theatre.stack.cluster.kubectl(
@@ -174,7 +174,7 @@ def quarantine(theatre: Theatre) -> None:
 
 
 def operator_killed(theatre: Theatre) -> None:
-    """5. kill -9 of the operator in mid-phase: it carries on in the same phase, with its evidence."""
+    """kill -9 of the operator in mid-phase: it carries on in the same phase, with its evidence."""
     theatre.stack.apply(rebuilt(theatre))
     theatre.wait_weight(20)
     before = theatre.wait("evidence was counted", lambda seen: _counted(seen) >= 20, 90)
@@ -198,7 +198,7 @@ def operator_killed(theatre: Theatre) -> None:
 
 
 def prometheus_away(theatre: Theatre, seconds: float = 60) -> None:
-    """6. Prometheus stops in mid-canary: the weight is frozen, nobody is blamed, and then it goes on by itself."""
+    """Prometheus stops in mid-canary: the weight is frozen, nobody is blamed, and then it goes on by itself."""
     before = theatre.stack.status()
     theatre.stack.cluster.stop_prometheus()
     status = theatre.wait(
@@ -216,7 +216,7 @@ def prometheus_away(theatre: Theatre, seconds: float = 60) -> None:
 
 
 def weight_edited(theatre: Theatre) -> None:
-    """7. Somebody edits the weight by hand: it is put back within two seconds. Then the rollout goes on to its end."""
+    """Somebody edits the weight by hand: it is put back within two seconds. Then the rollout goes on to its end."""
     status = theatre.stack.status()
     wanted = {"a": status["traffic"]["a"], "b": status["traffic"]["b"]}
     patch = [{"op": "replace", "path": "/spec/rules/0/backendRefs/0/weight", "value": 77 if wanted["a"] != 77 else 78}]
@@ -234,7 +234,7 @@ def weight_edited(theatre: Theatre) -> None:
 
 
 def slow_model(theatre: Theatre) -> None:
-    """8. As good as any offline, slow on real requests: the latency check takes it back."""
+    """As good as any offline, slow on real requests: the latency check takes it back."""
     _until_drained(theatre)
     theatre.release("slow")
     status = theatre.wait(
