@@ -30,6 +30,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "model
 ENGINE_VARIABLE = "MODELRELEASE_IMAGE_ENGINE"
 """docker, podman or buildah; without it the first that runs, in this order."""
 KEPT_ARCHIVES = 3
+STORAGE_LIMIT_GB = 6
 
 _PUBLIC_BASE = "python:3.11-slim"
 _DEBIAN = "bookworm"
@@ -92,13 +93,12 @@ def build(source: Source, say: Say) -> Image:
     reference = f"localhost/modelrelease/{source.name}:{_digest(source, base)}"
     archive = CACHE / f"{source.name}-{reference.rpartition(':')[2]}.tar"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with _locked(source.name):
+    with _locked():
         if not _note(archive).exists():
             started = time.monotonic()
             say(f"image {source.name}: building with {engine} (about three minutes the first time)")
-            _build(engine, source, base, reference, archive, say)
+            size = _build(engine, source, base, reference, archive, say)
             _prune(source.name)
-            size = json.loads(_note(archive).read_text())["size_bytes"]
             say(f"image {source.name}: {size / 1e6:.0f} MB, built in {time.monotonic() - started:.0f} s")
         os.utime(archive)  # the least recently used are the first to go
         return Image(reference, archive, json.loads(_note(archive).read_text())["size_bytes"])
@@ -114,33 +114,35 @@ def base_reference(engine: str) -> str:
 
 def base_image(say: Say) -> str:
     """Make the Debian base, once, and put it into buildah's storage; returns its reference. Raises ImageError."""
-    reference = base_reference("buildah")
     CACHE.mkdir(parents=True, exist_ok=True)
-    with _locked("base"):
-        if _buildah("images", "--quiet", reference, check=False).returncode == 0:
-            return reference
-        root = CACHE / f"base-{reference.rpartition(':')[2]}.tar"
-        if not root.exists():
-            say(f"image base: Debian {_DEBIAN} with Python (about a minute, once)")
-            partial = root.with_suffix(".partial.tar")
-            _run(
-                *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(_DEBIAN_PACKAGES)}"),
-                *(f"--dpkgopt=path-exclude={pattern}" for pattern in _UNNEEDED),
-                *(f"--customize-hook={hook}" for hook in _HOOKS),
-                *(_DEBIAN, str(partial)),
-            )
-            partial.rename(root)
-        container = _buildah("from", "scratch").stdout.strip()
-        try:
-            _buildah("add", "--quiet", container, str(root), "/")
-            _buildah("config", "--cmd", "python3", "--env", "LANG=C.UTF-8", container)
-            _buildah("commit", "--quiet", container, reference)
-        finally:
-            _buildah("rm", container)
+    with _locked():
+        return _base(say)
+
+
+def _base(say: Say) -> str:
+    reference = base_reference("buildah")
+    if _buildah("images", "--quiet", reference, check=False).returncode == 0:
+        return reference
+    root = CACHE / f"base-{reference.rpartition(':')[2]}.tar"
+    if not root.exists():
+        say(f"image base: Debian {_DEBIAN} with Python (about a minute, once)")
+        partial = root.with_suffix(".partial.tar")
+        _run(
+            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(_DEBIAN_PACKAGES)}"),
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in _UNNEEDED),
+            *(f"--customize-hook={hook}" for hook in _HOOKS),
+            *(_DEBIAN, str(partial)),
+        )
+        partial.rename(root)
+    container = _buildah("from", "scratch").stdout.strip()
+    _buildah("add", "--quiet", container, str(root), "/")
+    _buildah("config", "--cmd", "python3", "--env", "LANG=C.UTF-8", container)
+    _buildah("commit", "--quiet", "--rm", container, reference)
     return reference
 
 
-def _build(engine: str, source: Source, base: str, reference: str, archive: Path, say: Say) -> None:
+def _build(engine: str, source: Source, base: str, reference: str, archive: Path, say: Say) -> int:
+    """Write the archive and its note; returns the image's size in bytes."""
     partial = archive.with_suffix(".partial.tar")
     partial.unlink(missing_ok=True)
     arguments = ("--build-arg", f"BASE={base}", "--tag", reference)
@@ -148,19 +150,20 @@ def _build(engine: str, source: Source, base: str, reference: str, archive: Path
         context = Path(folder) / "context"
         _stage(source, context)
         if engine == "buildah":
-            base_image(say)
-            mounts = _machine_files(Path(folder))
-            volumes = [f"--volume={file}:{target}:ro" for target, file in mounts.items()]
+            _tidy_storage()
+            _base(say)
+            volumes = [f"--volume={file}:{target}:ro" for target, file in _machine_files(Path(folder)).items()]
             _buildah("build", "--isolation", "chroot", "--layers", *volumes, *arguments, str(context))
             _buildah("push", reference, f"docker-archive:{partial}:{reference}")
             details = json.loads(_buildah("inspect", "--type", "image", reference).stdout)
-            size = sum(layer["size"] for layer in json.loads(details["Manifest"])["layers"])
+            size = sum(int(layer["size"]) for layer in json.loads(details["Manifest"])["layers"])
         else:
             _run(engine, "build", *arguments, str(context))
             _run(engine, "save", "--output", str(partial), reference)
             size = int(_run(engine, "image", "inspect", "--format", "{{.Size}}", reference).stdout)
     partial.rename(archive)
     _note(archive).write_text(json.dumps({"reference": reference, "size_bytes": size}))
+    return size
 
 
 def _stage(source: Source, context: Path) -> None:
@@ -230,7 +233,17 @@ def _buildah(*arguments: str, check: bool = True) -> subprocess.CompletedProcess
         policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
     storage = ("--root", str(CACHE / "storage"), "--runroot", str(CACHE / "run"), "--storage-driver", "overlay")
     signed = ("--signature-policy", str(policy)) if arguments[0] in ("build", "commit", "from", "push") else ()
-    return _run("buildah", *storage, arguments[0], *signed, *arguments[1:], check=check)
+    # In a mount namespace of its own: whatever becomes of it, no mount outlives it.
+    own = ("unshare", "--mount", "--propagation", "private") if os.geteuid() == 0 else ()
+    return _run(*own, "buildah", *storage, arguments[0], *signed, *arguments[1:], check=check)
+
+
+def _tidy_storage() -> None:
+    """Remove what a killed build left, and everything once the layers of former builds fill too much of the disk."""
+    _buildah("rm", "--all")
+    used_kib = int(_run("du", "--summarize", str(CACHE / "storage")).stdout.split()[0])
+    if used_kib > STORAGE_LIMIT_GB * 1024**2:
+        _buildah("rmi", "--all", "--force")
 
 
 def _run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -249,9 +262,13 @@ def _succeeds(*command: str) -> bool:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
-    with (CACHE / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _locked() -> Iterator[None]:
+    with (CACHE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _print("images: waiting for another process that builds them")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
