@@ -62,7 +62,7 @@ def echo_image(local: LocalCluster, tmp_path_factory: pytest.TempPathFactory) ->
     """A web server that answers with its VERSION, loaded into the cluster."""
     folder = tmp_path_factory.mktemp("echo")
     program = gobuild.GoProgram(name="echo", module="", version="1", packages=(), main=ECHO_MAIN)
-    gobuild.prepare(program, folder)
+    gobuild.prepare(program, [], {}, folder)
     subprocess.run(gobuild.build_command(program, folder), cwd=folder, env=gobuild.environment(), check=True)
     local.load_image(pack_image(folder / "echo", ECHO_IMAGE, folder / "echo.tar"))
     return ECHO_IMAGE

@@ -29,7 +29,8 @@ from e2e.cluster.gobuild import BuildError, GoProgram
 from e2e.cluster.progress import Progress
 
 KUBERNETES = "v1.36.3"
-STAGING = ("k8s.io/", "v0.36.3")
+STAGING = {"k8s.io/": "v0.36.3"}
+"""The published version of the modules that Kubernetes keeps in its own repository."""
 MINIMUM_FREE_GIB = 10
 """Sources, Go's own cache and the binaries took 7 GiB in a cold build."""
 
@@ -83,7 +84,6 @@ CATALOGUE: tuple[Program, ...] = (
             f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}",
             f"-X k8s.io/client-go/pkg/version.gitVersion={KUBERNETES}",
         ),
-        staging=STAGING,
     ),
     GoProgram(name="pause", module="", version="1", packages=(), main=pause.GO_MAIN),
     GoProgram(name="etcd", module="go.etcd.io/etcd/server/v3", version="v3.7.3", packages=(), main=ETCD_MAIN),
@@ -93,11 +93,12 @@ CATALOGUE: tuple[Program, ...] = (
         module="github.com/projectcontour/contour",
         version="v1.33.8",
         packages=("cmd/contour",),
-        keep={
-            "examples/gateway/00-crds.yaml": "crds/gateway-api.yaml",
-            "examples/contour/01-crds.yaml": "crds/contour.yaml",
-            "examples/render/contour-gateway-provisioner.yaml": "provisioner.yaml",
-        },
+        alone=True,  # needs client-go's synctrack as it was before Kubernetes 1.36
+        keep=(
+            ("examples/gateway/00-crds.yaml", "crds/gateway-api.yaml"),
+            ("examples/contour/01-crds.yaml", "crds/contour.yaml"),
+            ("examples/render/contour-gateway-provisioner.yaml", "provisioner.yaml"),
+        ),
     ),
     GoProgram(
         name="prometheus",
@@ -107,14 +108,14 @@ CATALOGUE: tuple[Program, ...] = (
         tags=("remove_all_sd", "enable_kubernetes_sd"),
         ldflags=("-X github.com/prometheus/common/version.Version=3.11.3",),
     ),
-    GoProgram(name="helm", module="helm.sh/helm/v4", version="v4.3.1", packages=("cmd/helm",)),
+    GoProgram(name="helm", module="helm.sh/helm/v4", version="v4.2.4", packages=("cmd/helm",)),
     GoProgram(
         name="kwok",
         module="sigs.k8s.io/kwok",
         version="v0.8.0",
         packages=("cmd/kwok",),
-        keep={
-            f"kustomize/stage/{stage}.yaml": f"stages/{stage}.yaml"
+        keep=tuple(
+            (f"kustomize/stage/{stage}.yaml", f"stages/{stage}.yaml")
             for stage in (
                 "node/fast/node-initialize",
                 "node/heartbeat-with-lease/node-heartbeat-with-lease",
@@ -122,7 +123,7 @@ CATALOGUE: tuple[Program, ...] = (
                 "pod/fast/pod-complete",
                 "pod/fast/pod-delete",
             )
-        },
+        ),
     ),
 )
 
@@ -168,6 +169,11 @@ def by_name(name: str) -> Program:
 def cache_dir() -> Path:
     """`$MODELRELEASE_CACHE`, else `~/.cache/modelrelease`: outside any checkout, shared by all of them."""
     return Path(os.environ.get("MODELRELEASE_CACHE") or Path.home() / ".cache" / "modelrelease")
+
+
+def together() -> list[GoProgram]:
+    """The programs whose dependencies are chosen together; their versions are such that they compile so."""
+    return [p for p in map(by_name, DEMO) if isinstance(p, GoProgram) and not p.alone]
 
 
 def available() -> Binaries:
@@ -231,7 +237,7 @@ def build_all(cache: Path, missing: Sequence[Program]) -> None:
 
         def fetch_rest() -> None:
             for program in compiled[1:]:
-                gobuild.prefetch(program, work / f"prefetch-{program.key}")
+                gobuild.prefetch(program, together(), STAGING, work / f"prefetch-{program.key}")
 
         background = threading.Thread(target=fetch_rest, daemon=True)
         for wheel in fetched:
@@ -254,7 +260,7 @@ def place(cache: Path, program: Program, work: Path, progress: Progress, make: C
 
 def compile_to(program: GoProgram, log: Path, target: Path) -> None:
     workdir = target.parent.parent / f"src-{program.key}"
-    module_dir = gobuild.prepare(program, workdir)
+    module_dir = gobuild.prepare(program, together(), STAGING, workdir)
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(

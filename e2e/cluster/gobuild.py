@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,10 @@ class GoProgram:
     ldflags: tuple[str, ...] = ()
     main: str = ""
     """Source of an own `main.go`, for a module without a main package of its own; the binary is called `name`."""
-    staging: tuple[str, str] | None = None
-    """(prefix, version): modules with that prefix that the module replaces by a folder of its own repository."""
-    keep: Mapping[str, str] = field(default_factory=dict)
-    """Files of the module to keep next to the binaries: path in the module -> name."""
+    alone: bool = False
+    """Built with the dependencies that its module asks for, because it does not compile with those of the others."""
+    keep: tuple[tuple[str, str], ...] = ()
+    """Files to keep next to the binaries: (path in the module, name)."""
 
     @property
     def key(self) -> str:
@@ -70,37 +70,54 @@ def _json(argv: Sequence[str], cwd: Path) -> dict[str, Any]:
     return parsed
 
 
-def render_go_mod(program: GoProgram, own: Mapping[str, Any]) -> str:
-    """The go.mod of a module that only builds `program`; `own` is the module's go.mod as `go mod edit -json` prints it.
+def render_go_mod(name: str, modules: Mapping[tuple[str, str], Mapping[str, Any]], staging: Mapping[str, str]) -> str:
+    """The go.mod of a module that only builds programs of `modules`.
 
-    Replacements by another module are repeated. Those by a folder are published modules too: of the `staging` prefix
-    they get its version, any other already has a real version in the `require` lines.
+    `modules` gives for each (path, version) its own go.mod as `go mod edit -json` prints it. Replacements by another
+    module are repeated. Those by a folder are published modules too: `staging` gives the version for a prefix of their
+    path, any other already has a real version in the `require` lines.
     """
-    lines = [f"module modelrelease.dev/build/{program.name}", "", f"go {own['Go']}", ""]
-    lines += [f"godebug {g['Key']}={g['Value']}" for g in own.get("Godebug") or ()]
-    lines += [f"require {program.module} {program.version}"]
-    for replace in own.get("Replace") or ():
-        old, new = replace["Old"], replace["New"]
-        at = f" {old['Version']}" if old.get("Version") else ""
-        if new.get("Version"):
-            lines.append(f"replace {old['Path']}{at} => {new['Path']} {new['Version']}")
-        elif program.staging and old["Path"].startswith(program.staging[0]):
-            lines.append(f"replace {old['Path']}{at} => {old['Path']} {program.staging[1]}")
-    lines += [f"exclude {e['Path']} {e['Version']}" for e in own.get("Exclude") or ()]
+    lines = [f"module modelrelease.dev/build/{name}"]
+    if modules:
+        newest = max((own["Go"] for own in modules.values()), key=lambda v: [int(x) for x in v.split(".")])
+        lines.append(f"go {newest}")
+    lines += [f"require {path} {version}" for path, version in modules]
+    for own in modules.values():
+        for replace in own.get("Replace") or ():
+            old, new = replace["Old"], replace["New"]
+            at = f" {old['Version']}" if old.get("Version") else ""
+            if new.get("Version"):
+                lines.append(f"replace {old['Path']}{at} => {new['Path']} {new['Version']}")
+            else:
+                lines += [
+                    f"replace {old['Path']}{at} => {old['Path']} {version}"
+                    for prefix, version in staging.items()
+                    if old["Path"].startswith(prefix)
+                ]
+        lines += [f"exclude {e['Path']} {e['Version']}" for e in own.get("Exclude") or ()]
     return "\n".join(lines) + "\n"
 
 
-def prepare(program: GoProgram, workdir: Path) -> Path:
-    """Write go.mod (and main.go) into `workdir` and return the module's own folder, read-only, in Go's cache."""
+def prepare(program: GoProgram, together: Sequence[GoProgram], staging: Mapping[str, str], workdir: Path) -> Path:
+    """Write go.mod (and main.go) into `workdir` and return the module's own folder, read-only, in Go's cache.
+
+    The versions of all dependencies are chosen for the programs `together`, so that each dependency is compiled once
+    for all of them; that halves the time that the demo's programs take.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     if program.main:
         (workdir / "main.go").write_text(program.main)
     if not program.module:
-        (workdir / "go.mod").write_text(f"module modelrelease.dev/build/{program.name}\n")
+        (workdir / "go.mod").write_text(render_go_mod(program.name, {}, {}))
         return workdir
+    own: dict[tuple[str, str], Mapping[str, Any]] = {}
+    chosen_with = () if program.alone else together
+    for each in dict.fromkeys([*chosen_with, program]):
+        if each.module:
+            listed = _json(["go", "list", "-m", "-json", f"{each.module}@{each.version}"], workdir)
+            own[each.module, each.version] = _json(["go", "mod", "edit", "-json", listed["GoMod"]], workdir)
     module = _json(["go", "mod", "download", "-json", f"{program.module}@{program.version}"], workdir)
-    own = _json(["go", "mod", "edit", "-json", module["GoMod"]], workdir)
-    (workdir / "go.mod").write_text(render_go_mod(program, own))
+    (workdir / "go.mod").write_text(render_go_mod(program.name, own, staging))
     return Path(module["Dir"])
 
 
@@ -114,11 +131,11 @@ def build_command(program: GoProgram, target: Path) -> list[str]:
     return [*command, *(f"{program.module}/{p}" for p in program.packages)]
 
 
-def prefetch(program: GoProgram, workdir: Path) -> None:
+def prefetch(program: GoProgram, together: Sequence[GoProgram], staging: Mapping[str, str], workdir: Path) -> None:
     """Download what the build will need, while another program keeps the cores busy. Best effort: errors are left
     for the build, which reports them."""
     try:
-        prepare(program, workdir)
+        prepare(program, together, staging, workdir)
     except BuildError:
         return
     packages = ["."] if program.main else [f"{program.module}/{p}" for p in program.packages]
@@ -128,6 +145,6 @@ def prefetch(program: GoProgram, workdir: Path) -> None:
 
 def keep_files(program: GoProgram, module_dir: Path, target: Path) -> None:
     """Copy the files named in `keep` next to the binaries, writable (Go's module cache is read-only)."""
-    for source, name in program.keep.items():
+    for source, name in program.keep:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(module_dir / source, target / name)
