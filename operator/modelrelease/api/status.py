@@ -85,6 +85,7 @@ class CandidateStatus(RevisionStatus):
         0, description="Seconds of the current stage or phase that count against its deadline or timeout."
     )
     waited_until: Time | None = Field(None, description="Until when waitedSeconds is counted.")
+    carries: int = Field(0, description="Ready pods that its present weight was given for.")
     ready_since: Time | None = Field(None, description="Since when enough pods are ready without a break.")
     exposed: bool = Field(False, description="True once it was given traffic.")
     hurried: bool = Field(False, description="A person ended the waits for time and evidence (command promote).")

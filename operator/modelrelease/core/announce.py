@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelrelease.api.reasons import Phase, Reason
-from modelrelease.api.status import ModelReleaseStatus, Outcome, Stage
+from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Outcome, Stage
 
 _NOTE_LIMIT = 1000
 
@@ -56,9 +56,8 @@ def _rollout(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
         out.append(
             Announcement("Normal", Reason.ROLLOUT_STARTED, f"v{after.version} (revision {after.revision}){serving}")
         )
-    if after is not None and after.stage is not Stage.GATING and (before is None or before.stage is Stage.GATING):
-        if not after.fast and after.returning is None:
-            out.append(Announcement("Normal", Reason.GATES_PASSED, _gates(new)))
+    if _passed_gates(before, after):
+        out.append(Announcement("Normal", Reason.GATES_PASSED, _gates(new)))
     if after is not None and after.returning is not None and (before is None or before.returning is None):
         harm = after.returning.outcome is Outcome.ROLLED_BACK
         to = f"Sending traffic back to v{new.stable.version}." if new.stable else "Nothing else serves."
@@ -71,7 +70,8 @@ def _rollout(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
         words = f"all traffic is back on {serving}, {rollback.seconds:.1f} s after the verdict"
         out.append(Announcement("Warning", Reason.ROLLED_BACK, words))
     if after is not None and before is not None and after.retreats > before.retreats:
-        out.append(Announcement("Warning", Reason.RETREATED, new.message))
+        words = f"v{after.version} lost pods; its traffic is back on stable until they are ready: {new.message}"
+        out.append(Announcement("Warning", Reason.RETREATED, words))
     if new.stable is not None and (old.stable is None or old.stable.key != new.stable.key):
         if old.sequence == 0 and old.candidate is None:
             out.append(
@@ -79,9 +79,16 @@ def _rollout(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
                     "Warning", Reason.STATUS_REBUILT, "the status was lost and has been rebuilt from the cluster"
                 )
             )
-        else:
+        elif new.phase != Phase.BLOCKED.value:
             out.append(Announcement("Normal", Reason.PROMOTED, f"v{new.stable.version} serves all traffic"))
     return out
+
+
+def _passed_gates(before: CandidateStatus | None, after: CandidateStatus | None) -> bool:
+    """Whether the candidate has just left its gates behind; a return to a former revision has none."""
+    if after is None or after.stage is Stage.GATING or after.fast or after.returning is not None:
+        return False
+    return before is None or before.key != after.key or before.stage is Stage.GATING
 
 
 def _traffic(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
@@ -92,10 +99,11 @@ def _traffic(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
         weight = after.a if candidate.slot == "a" else after.b
         step = f" in phase {new.step.name}" if new.step and weight else ""
         return [Announcement("Normal", Reason.WEIGHT_CHANGED, f"v{candidate.version} gets {weight}% of traffic{step}")]
-    if before is not None and after is not None and before.confirmed_at and not after.confirmed_at:
-        if (before.a, before.b) == (after.a, after.b):
-            words = f"the live route no longer says {after.a}/{after.b}; putting it back"
-            return [Announcement("Warning", Reason.WEIGHT_RESTORED, words)]
+    if before is not None and after is not None and (before.a, before.b) == (after.a, after.b):
+        if before.confirmed_at is None or after.confirmed_at is not None:
+            return []
+        words = f"the gateway no longer has the weights {after.a}/{after.b}; putting them back"
+        return [Announcement("Warning", Reason.WEIGHT_RESTORED, words)]
     return []
 
 

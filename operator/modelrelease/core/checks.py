@@ -79,7 +79,7 @@ def plan(revision: Revision, check: Check) -> e.TestPlan:
 
 
 def advance(evidence: Evidence, revision: Revision, polls: Sequence[Poll], stable: str | None) -> Evidence:
-    """Feed in the polls after `evidence.at`, in order. stable: revision digest of the other arm, None when nothing serves."""
+    """Feed in the polls after `evidence.at`, in order. stable: digest of the other arm, None when nothing serves."""
     wealths, at = dict(evidence.wealths), evidence.at
     for poll in polls:
         if poll.at <= at:

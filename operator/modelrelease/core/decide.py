@@ -25,7 +25,19 @@ from .draft import PREVIOUS_KEPT, Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
 from .revision import Revision, desired
-from .stops import Target, frozen, gate_stop, hold_stop, left_behind, promoted_before, quarantined, raise_stop, slot_busy, wanted
+from .stops import (
+    Target,
+    evidence_stop,
+    frozen,
+    gate_stop,
+    hold_stop,
+    left_behind,
+    promoted_before,
+    quarantined,
+    raise_stop,
+    slot_busy,
+    wanted,
+)
 from .wants import Wants
 
 
@@ -47,7 +59,6 @@ TRANSITIONS: Mapping[tuple[State, State], str] = {
     (State.GATING, State.STARTING): "every gate passes",
     (State.STARTING, State.SHIFTING): "enough pods are ready and warm; the weight rises",
     (State.STARTING, State.RETURNING): "pods crash or never become ready, or something else is wanted",
-    (State.STARTING, State.IDLE): "harm, and nothing else serves: traffic is left alone",
     (State.SHIFTING, State.STARTING): "the phase passed: pods for the next; or pods were lost: weight 0",
     (State.SHIFTING, State.BAKING): "full weight is confirmed",
     (State.SHIFTING, State.RETURNING): "a check fails, pods crash, a person aborts, or something else is wanted",
@@ -129,11 +140,9 @@ def _unread(held: Unavailable | Missing | None, what: str) -> Why:
 # -- before any state -------------------------------------------------------------------------------------------------
 def _see(draft: Draft) -> None:
     """Take over what the cluster and the registry show: confirmed weights, ready pods, drained pods, the alias."""
-    status, obs, now = draft.status, draft.obs, draft.now
+    status, now = draft.status, draft.now
     if status.traffic is not None:
-        live = obs.route
-        told = {"a": status.traffic.a, "b": status.traffic.b}
-        holds = live is not None and live.current and dict(live.weights) == told
+        holds = draft.route_holds(status.traffic.a, status.traffic.b)
         at = (status.traffic.confirmed_at or now) if holds else None
         draft.put(traffic=status.traffic.model_copy(update={"confirmed_at": at}))
     size = plan.replicas(draft.spec) if draft.spec else None
@@ -142,9 +151,19 @@ def _see(draft: Draft) -> None:
         ready = draft.workload(stable.revision).ready
         draft.put(stable=stable.model_copy(update={"replicas": size or stable.replicas, "ready": ready}))
     if status.candidate is not None:
-        draft.put_candidate(ready=draft.workload(status.candidate.revision).ready)
+        _see_candidate(draft)
     _see_previous(draft)
     _see_alias(draft)
+
+
+def _see_candidate(draft: Draft) -> None:
+    """Its ready pods, and whether users have reached it: also by a weight that somebody set by hand."""
+    candidate, obs = draft.candidate, draft.obs
+    slot, route = obs.slots.get(candidate.slot), obs.route
+    behind = slot is not None and slot.revision == candidate.revision and draft.status.stable is not None
+    reached = behind and route is not None and route.weights.get(candidate.slot, 0) > 0
+    ready = draft.workload(candidate.revision).ready
+    draft.put_candidate(ready=ready, exposed=candidate.exposed or reached)
 
 
 def _see_previous(draft: Draft) -> None:
@@ -183,13 +202,14 @@ def _last_promotion(draft: Draft) -> datetime:
 
 # -- the states -------------------------------------------------------------------------------------------------------
 def _idle(draft: Draft, target: Target) -> None:
-    status, obs = draft.status, draft.obs
+    _see_previous(draft)
+    status = draft.status
     if status.stable is not None:
         draft.set_weights(status.stable.slot, 100)
     if isinstance(target, Why):
         draft.rest(target.phase, target.reason, target.message)
         return
-    stable, entry = status.stable, quarantined(status, target.key)
+    stable, entry = status.stable, quarantined(draft, target)
     if stable is not None and stable.revision == target.revision:
         if entry is not None and entry.outcome == "Blocked":
             draft.rest(
@@ -208,7 +228,7 @@ def _idle(draft: Draft, target: Target) -> None:
     if draft.spec.suspend:
         draft.rest(Phase.PENDING, Reason.SUSPENDED, f"v{target.version} waits: spec.suspend is true")
         return
-    before = promoted_before(obs, target)
+    before = promoted_before(draft, target)
     if before is not None and stable is not None:
         if (busy := slot_busy(draft, target.revision)) is not None:
             draft.rest(busy.phase, busy.reason, busy.message)
@@ -223,8 +243,8 @@ def _begin_new(draft: Draft, target: Revision) -> None:
     obs = draft.obs
     verdict = obs.template
     if verdict is not None and verdict.revision == target.revision and verdict.refused is not None:
-        words = f"the API server refuses the Deployment of v{target.version}: {verdict.refused}; what serves goes on serving"
-        draft.rest(Phase.INVALID, Reason.TEMPLATE_REFUSED, words)
+        words = f"the API server refuses the Deployment of v{target.version}: {verdict.refused}"
+        draft.rest(Phase.INVALID, Reason.TEMPLATE_REFUSED, f"{words}; what serves goes on serving")
         return
     stored = obs.revisions.get(target.key)
     if stored is not None:
@@ -271,26 +291,7 @@ def _starting(draft: Draft, target: Target) -> None:
     assert draft.spec is not None, "left_behind rests without a spec"
     candidate, first = draft.candidate, draft.status.stable is None
     need = plan.pods_needed(draft.spec, revision, candidate.step, first=first)
-    pods = draft.workload(candidate.revision)
-    draft.put_candidate(replicas=max(need, candidate.replicas) if candidate.exposed else need)
-    endpoints = draft.obs.slots.get(candidate.slot)
-    reachable = endpoints.ready_endpoints if endpoints and endpoints.revision == candidate.revision else 0
-    waited = draft.clock(runs=pods.fault not in CAPACITY and not pods.loading)
-    deadline = parse_duration(draft.spec.rollout.progress_deadline)
-    if min(pods.ready, reachable) < need:
-        draft.put_candidate(ready_since=None)
-        seen = f": {pods.fault_message}" if pods.fault_message else ""
-        if waited >= deadline.total_seconds():
-            reason = Reason(pods.fault.value) if pods.fault else Reason.NEVER_READY
-            words = (
-                f"v{candidate.version} has {pods.ready} of {need} pods ready after {format_duration(deadline)}{seen}"
-            )
-            draft.give_back(Outcome.ROLLED_BACK, Harm(reason, words))
-            return
-        reason = Reason(pods.fault.value) if pods.fault else Reason.RETREATED if candidate.retreats else Reason.STARTING
-        phase = Phase.PENDING if pods.fault in CAPACITY else Phase.PROGRESSING
-        draft.rest(phase, reason, f"v{candidate.version}: {pods.ready} of {need} pods ready{seen}")
-        draft.wake(draft.now + deadline - timedelta(seconds=waited))
+    if not _pods_ready(draft, need, parse_duration(draft.spec.rollout.progress_deadline)):
         return
     since = candidate.ready_since or draft.now
     draft.put_candidate(ready_since=since)
@@ -302,6 +303,36 @@ def _starting(draft: Draft, target: Target) -> None:
         draft.rest(Phase.HELD, stop.reason, stop.message)
     else:
         draft.raise_weight(100 if first else plan.weight_of(draft.spec, revision, candidate.step))
+
+
+def _pods_ready(draft: Draft, need: int, deadline: timedelta) -> bool:
+    """Whether so many pods are ready behind the candidate's Service; past the deadline that is harm.
+
+    The clock stands still while a node, a quota, an image or the model is waited for, and starts anew when all are
+    ready.
+    """
+    candidate = draft.candidate
+    pods, slot = draft.workload(candidate.revision), draft.obs.slots.get(candidate.slot)
+    reachable = slot.ready_endpoints if slot is not None and slot.revision == candidate.revision else 0
+    ready = min(pods.ready, reachable)
+    if ready >= need:
+        draft.put_candidate(clock_runs=False, waited_seconds=0.0, waited_until=None)
+        return True
+    draft.put_candidate(ready_since=None)
+    excused = pods.fault in CAPACITY or pods.loading
+    waited = draft.clock(runs=not excused)
+    seen = f": {pods.fault_message}" if pods.fault_message else ""
+    if waited >= deadline.total_seconds() and not excused:
+        reason = Reason(pods.fault.value) if pods.fault else Reason.NEVER_READY
+        words = f"v{candidate.version} has {ready} of {need} pods ready after {format_duration(deadline)}{seen}"
+        draft.give_back(Outcome.ROLLED_BACK, Harm(reason, words))
+        return False
+    reason = Reason(pods.fault.value) if pods.fault else Reason.RETREATED if candidate.retreats else Reason.STARTING
+    phase = Phase.PENDING if pods.fault in CAPACITY else Phase.PROGRESSING
+    draft.rest(phase, reason, f"v{candidate.version}: {ready} of {need} pods ready{seen}")
+    if not excused:
+        draft.wake(draft.now + deadline - timedelta(seconds=waited))
+    return False
 
 
 def _shifting(draft: Draft, target: Target) -> None:
@@ -336,8 +367,8 @@ def _shifting(draft: Draft, target: Target) -> None:
     if stop is not None and stop.reason is Reason.WAITING_FOR_EVIDENCE and waited >= timeout.total_seconds():
         match draft.spec.rollout.on_inconclusive:
             case "Rollback":
-                words = f"phase {phase.name} timed out after {format_duration(timeout)} without enough evidence: {stop.message}"
-                draft.give_back(Outcome.ROLLED_BACK, Harm(Reason.INCONCLUSIVE, words))
+                words = f"phase {phase.name} timed out after {format_duration(timeout)} without enough evidence"
+                draft.give_back(Outcome.ROLLED_BACK, Harm(Reason.INCONCLUSIVE, f"{words}: {stop.message}"))
                 return
             case "Promote":
                 stop = None
@@ -347,7 +378,8 @@ def _shifting(draft: Draft, target: Target) -> None:
                 )
     if stop is not None:
         draft.rest(Phase.HELD, stop.reason, stop.message)
-        draft.wake(draft.now + timeout - timedelta(seconds=waited))
+        if draft.candidate.clock_runs and waited < timeout.total_seconds():
+            draft.wake(draft.now + timeout - timedelta(seconds=waited))
     elif not timed:
         left = duration - timedelta(seconds=waited)
         words = (
@@ -366,29 +398,42 @@ def _baking(draft: Draft, target: Target) -> None:
     if left_behind(draft, target):
         return
     assert draft.spec is not None, "left_behind rests without a spec"
-    candidate, first = draft.candidate, draft.status.stable is None
+    candidate, stable = draft.candidate, draft.status.stable
     duration = parse_duration(draft.spec.rollout.bake.duration)
     judgement = draft.judgement or draft.weigh()
     absolute = [item for item in judgement.checks if item.stable is None]
-    if first and (candidate.hurried or all(item.verdict == "Pass" for item in absolute)):
+    if stable is None and (candidate.hurried or all(item.verdict == "Pass" for item in absolute)):
         draft.promote()
         return
-    problem = draft.obs.samples.problem
-    stop = problem if problem is not None and not candidate.hurried else None
-    held = Why(Phase.HELD, stop.reason, stop.message) if stop else None
-    held = held or (frozen(draft, target) if not first else None)
-    waited = draft.clock(runs=held is None and draft.confirmed)
-    if held is not None:
-        draft.rest(Phase.HELD, held.reason, f"{held.message}; the bake's clock is stopped")
-    elif draft.confirmed and (candidate.hurried or waited >= duration.total_seconds()):
-        draft.promote()
-    else:
-        stable = draft.status.stable
+    # a first release takes traffic from nobody: it waits for its checks, which may have no request to look at yet
+    stop = None if stable is None else evidence_stop(draft) or frozen(draft, target)
+    waited = draft.clock(runs=stop is None and draft.confirmed)
+    over = candidate.hurried or waited >= duration.total_seconds()
+    if stop is not None:
+        draft.rest(Phase.HELD, stop.reason, f"{stop.message}; the bake's clock is stopped")
+    elif not draft.confirmed or not over:
         words = f"v{candidate.version} serves; its first checks run"
         if stable is not None:
             words = f"v{candidate.version} has full weight; v{stable.version} stays warm"
         draft.rest(Phase.BAKING, Reason.BAKING, f"{words} for {format_duration(duration)}")
-        draft.wake(draft.now + duration - timedelta(seconds=waited))
+        if draft.confirmed:
+            draft.wake(draft.now + duration - timedelta(seconds=waited))
+    elif (stop := _promotion_stop(draft, target)) is not None:
+        draft.rest(stop.phase, stop.reason, stop.message)
+    else:
+        draft.promote()
+
+
+def _promotion_stop(draft: Draft, target: Target) -> Why | None:
+    """The former revision goes only when all pods of the new one are there; a holdback's share rises as any weight."""
+    candidate = draft.candidate
+    ready = draft.workload(candidate.revision).ready
+    if ready < candidate.replicas:
+        words = (
+            f"v{candidate.version}: {ready} of {candidate.replicas} pods ready; the former revision stays until all are"
+        )
+        return Why(Phase.BAKING, Reason.STARTING, words)
+    return raise_stop(draft, target) if draft.weight(candidate.slot) < 100 else None
 
 
 def _returning(draft: Draft, _: Target) -> None:
@@ -400,11 +445,13 @@ def _returning(draft: Draft, _: Target) -> None:
         draft.end()
         return
     draft.set_weights(candidate.slot, 0)
-    if back.confirmed_at is None and draft.confirmed:
-        back = back.model_copy(update={"confirmed_at": draft.now})
+    if (back.confirmed_at is not None) != draft.confirmed:  # a weight edited by hand makes the drain start again
+        back = back.model_copy(update={"confirmed_at": draft.now if draft.confirmed else None})
         draft.put_candidate(returning=back)
         rollback = draft.status.last_rollback
-        if back.outcome is Outcome.ROLLED_BACK and rollback is not None and rollback.routed_at is None:
+        fresh = rollback is not None and rollback.routed_at is None
+        if draft.confirmed and fresh and back.outcome is Outcome.ROLLED_BACK:
+            assert rollback is not None, "it is fresh"
             seconds = round((draft.now - rollback.decided_at).total_seconds(), 3)
             draft.put(last_rollback=rollback.model_copy(update={"routed_at": draft.now, "seconds": seconds}))
     revision = draft.revision(candidate.key)

@@ -36,6 +36,7 @@ from .revision import Revision
 HISTORY, QUARANTINE, COMMANDS = 10, 20, 20
 PREVIOUS_KEPT = timedelta(hours=24)
 TEXT_LIMIT = 1024
+CRASHES_ALLOWED = 3  # of pods without traffic: a server may fail once or twice while what it needs comes up
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +126,26 @@ class Draft:
         clock = {"clock_runs": False, "waited_seconds": 0.0, "waited_until": None}
         self.put_candidate(stage=stage, stage_since=self.now, **{**clock, **fields})
 
+    def grow(self) -> None:
+        """Size the candidate for its phase, scales of the release included; with traffic it does not shrink."""
+        candidate = self.candidate
+        revision = self.revision(candidate.key)
+        if self.spec is not None and revision is not None:
+            need = plan.pods_needed(self.spec, revision, candidate.step, first=self.status.stable is None)
+            self.put_candidate(replicas=max(need, candidate.replicas) if candidate.exposed else need)
+
     def set_weights(self, slot: Slot, weight: int) -> None:
         """Tell the route `weight` percent for this slot and the rest for the other; nothing happens if it is so."""
         a, b = (weight, 100 - weight) if slot == "a" else (100 - weight, weight)
         traffic = self.status.traffic
         if traffic is None or (traffic.a, traffic.b) != (a, b):
-            self.put(traffic=TrafficStatus(a=a, b=b, set_at=self.now))
+            at = self.now if self.route_holds(a, b) else None
+            self.put(traffic=TrafficStatus(a=a, b=b, set_at=self.now, confirmed_at=at))
+
+    def route_holds(self, a: int, b: int) -> bool:
+        """Whether the live route has just these weights and the gateway has taken them."""
+        live = self.obs.route
+        return live is not None and live.current and dict(live.weights) == {"a": a, "b": b}
 
     # -- evidence --------------------------------------------------------------------------------------------------
     def weigh(self) -> checks.Judgement:
@@ -140,7 +155,7 @@ class Draft:
         stable = self.status.stable
         held = self.evidence or checks.decode(self.status.evidence, revision)
         held = held or checks.begin(revision, self.candidate.stage_since)
-        if self.evidence is None and self.confirmed:
+        if self.evidence is None:
             held = checks.advance(held, revision, self.obs.samples.polls, stable.revision if stable else None)
         self.evidence = held
         self.judgement = checks.judge(held, revision, self.obs.samples, has_stable=stable is not None)
@@ -158,6 +173,7 @@ class Draft:
                 rules=revision.rules,
                 version=revision.version,
                 slot=plan.other_slot(stable.slot) if stable else "a",
+                ready=self.workload(revision.revision).ready,
                 stage=Stage.STARTING if fast else Stage.GATING,
                 step=plan.last_step(revision) if fast else 0,
                 started_at=self.now,
@@ -180,14 +196,14 @@ class Draft:
         known = checks.begin_phase(held, self.now) if held else checks.begin(revision, self.now)
         self.evidence = known
         self.set_weights(candidate.slot, weight)
-        self.enter(Stage.SHIFTING, exposed=True)
+        self.enter(Stage.SHIFTING, exposed=True, carries=candidate.replicas)
         self.put(evidence=checks.encode(known))
 
     def retreat(self) -> None:
         """Take the traffic back without blame: the candidate is kept and resumes when its pods are back."""
         candidate = self.candidate
         self.set_weights(candidate.slot, 0)
-        self.enter(Stage.STARTING, ready_since=None, retreats=candidate.retreats + 1)
+        self.enter(Stage.STARTING, ready_since=None, carries=0, retreats=candidate.retreats + 1)
 
     def give_back(self, outcome: Outcome, harm: Harm) -> None:
         """Send all traffic back to stable, first of all; what becomes of the candidate follows when it has drained.
@@ -199,7 +215,7 @@ class Draft:
         if self.status.stable is None and candidate.exposed:
             if outcome is Outcome.ROLLED_BACK:
                 self.quarantine(candidate.key, candidate.version, "Blocked", harm.reason, message)
-            self.promote()
+            self._serve(outcome="Blocked" if outcome is Outcome.ROLLED_BACK else outcome.value, harm=harm)
             return
         if self.status.stable is not None:
             self.set_weights(candidate.slot, 0)
@@ -233,13 +249,19 @@ class Draft:
         self.evidence = self.judgement = None
 
     def promote(self) -> None:
+        """Make the candidate stable, and move the alias to it."""
+        alias = self._alias(self.candidate, self.status.stable)
+        self._serve(outcome="Promoted", harm=Harm(Reason.PROMOTED, ""))
+        self.put(alias=alias)
+
+    def _serve(self, *, outcome: str, harm: Harm) -> None:
         """Swap the roles: the candidate is stable, the former stable is previous and drains. Nothing restarts."""
         candidate, former = self.candidate, self.status.stable
         self.set_weights(candidate.slot, 100)
         previous = None
         if former is not None:
             previous = PreviousStatus(**_common(former), replaced_at=self.now)
-        self._remember(candidate, "Promoted", Reason.PROMOTED, "")
+        self._remember(candidate, outcome, harm.reason, harm.message)
         self.put(
             stable=StableStatus(**_common(candidate), promoted_at=self.now),
             previous=previous,
@@ -247,7 +269,6 @@ class Draft:
             step=None,
             evidence=None,
             paused=False,
-            alias=self._alias(candidate, former),
         )
         self.evidence = self.judgement = None
 
@@ -296,8 +317,7 @@ class Draft:
         pods = self.workload(candidate.revision)
         if pods.crashes == 0 or pods.fault in CAPACITY:
             return None
-        exposed = self.weight(candidate.slot) > 0
-        if (exposed and pods.ready < candidate.replicas) or (pods.crashes >= 3 and pods.ready < candidate.replicas):
+        if pods.ready < candidate.carries or (pods.crashes >= CRASHES_ALLOWED and pods.ready < candidate.replicas):
             reason = Reason(pods.fault.value) if pods.fault else Reason.CANDIDATE_CRASHED
             return Harm(
                 reason, f"pods of v{candidate.version} crash: {pods.fault_message or f'{pods.crashes} crashes'}"
@@ -307,8 +327,7 @@ class Draft:
     def pods_lost(self) -> bool:
         """Fewer than half of the pods that the weight needs are ready, and nothing says that the model did it."""
         candidate = self.candidate
-        exposed = self.weight(candidate.slot) > 0
-        return exposed and 2 * self.workload(candidate.revision).ready < candidate.replicas
+        return 2 * self.workload(candidate.revision).ready < candidate.carries
 
 
 def _common(item: CandidateStatus | StableStatus) -> dict[str, Any]:

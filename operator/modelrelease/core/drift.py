@@ -1,4 +1,4 @@
-"""Whether a live object still says what was rendered. The API server adds fields and rewrites quantities; both are fine."""
+"""Whether a live object still says what was rendered: added fields and rewritten quantities are no drift."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 _SUFFIXES = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
     "k": Decimal(10) ** 3, "M": Decimal(10) ** 6, "G": Decimal(10) ** 9, "T": Decimal(10) ** 12, "P": Decimal(10) ** 15,
-    "Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30, "Ti": Decimal(2) ** 40, "Pi": Decimal(2) ** 50,
+    "Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30, "Ti": Decimal(2) ** 40,
+    "Pi": Decimal(2) ** 50,
 }  # fmt: skip
 
 
 def covers(live: Any, wanted: Any) -> bool:
-    """True when everything in `wanted` stands in `live`. Lists must agree item by item; empty wanted values are not missed."""
+    """True when everything in `wanted` stands in `live`: lists item by item, empty wanted values are not missed."""
     if isinstance(wanted, Mapping):
         if not isinstance(live, Mapping):
             return not wanted and live is None

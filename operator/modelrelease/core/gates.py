@@ -184,7 +184,8 @@ def _lookup(version: ModelVersion, key: str, dataset: str | None) -> MetricValue
             return f"metric {key} of version {version.version} was not logged for data set {dataset}"
     names = sorted({item.dataset or "-" for item in found})
     if len(names) > 1:
-        return f"metric {key} of version {version.version} was logged for data sets {', '.join(names)}: name one in the gate"
+        logged = f"metric {key} of version {version.version} was logged for data sets {', '.join(names)}"
+        return f"{logged}: name one in the gate"
     return found[-1]
 
 

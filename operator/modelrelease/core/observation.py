@@ -52,8 +52,8 @@ class MetricValue:
 class ModelVersion:
     """A registered model version as the registry describes it.
 
-    source: the URI that is served (`models:/m-...`, s3://...). metrics_from: "LoggedModel" (metrics keep their data set)
-    or "Run" (they lost it). status: READY, PENDING_REGISTRATION or FAILED_REGISTRATION.
+    source: the URI that is served (`models:/m-...`, s3://...). metrics_from: "LoggedModel" (metrics keep their data
+    set) or "Run" (they lost it). status: READY, PENDING_REGISTRATION or FAILED_REGISTRATION.
     """
 
     name: str
@@ -110,7 +110,8 @@ class Workload:
     """The Deployment of one revision and its pods, read in this pass.
 
     replicas: as its spec says now. ready: pods that are Ready and not terminating. crashes: container terminations
-    with a non-zero exit of pods that live, since they were created. loading: a pod is pulling its image or was started a moment ago.
+    with a non-zero exit of pods that live, since they were created. loading: a pod is pulling its image or was started
+    a moment ago.
     fault, fault_message: the pod problem that says most, with the pod's own words.
     """
 
@@ -158,7 +159,10 @@ class Poll:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What Prometheus gave since the evidence was checkpointed: whole polls in order, and what is wrong now, if anything."""
+    """What Prometheus gave since the evidence was checkpointed: whole polls in order, and what is wrong now, if any.
+
+    Before the first answer `problem` says NoData: nothing may rise on what nobody has read yet.
+    """
 
     polls: tuple[Poll, ...] = ()
     problem: Unavailable | None = None
@@ -183,10 +187,12 @@ class TemplateVerdict:
 class Observation:
     """All that one pass saw.
 
-    policy: of spec.policyRef, where there is one. spec_error: why the spec could not be read, None when it could. policy_missing: name of a policy that does not exist.
+    policy: of spec.policyRef, where there is one. spec_error: why the spec could not be read, None when it could.
+    policy_missing: name of a policy that does not exist.
     revisions: stored ControllerRevisions by key. promoted: keys of revisions this release has promoted, newest first;
     quarantined: keys with a rollback on record (both from the ControllerRevisions, to survive a lost status).
-    conflicts: `Kind/name` of objects that stand in the way and are not ours.
+    conflicts: `Kind/name` of objects that stand in the way and are not ours. fence: the highest sequence that any child
+    was written under; a status that was lost or restored goes on from there, else it could never write them again.
     """
 
     release: str
@@ -206,3 +212,4 @@ class Observation:
     spec_error: str | None = None
     policy_missing: str | None = None
     conflicts: tuple[str, ...] = ()
+    fence: int = 0

@@ -69,9 +69,8 @@ def wants(
     spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Observation, target: Revision | None
 ) -> Wants:
     """What this release needs read next; nothing when it rests on a version that it was told by number."""
-    if spec is None:
-        return Wants()
-    return Wants(_registry(spec, status, target), _samples(status, obs))
+    registry = _registry(spec, status, target) if spec is not None else None
+    return Wants(registry, _samples(status, obs))  # a rollback needs its samples, however bad the spec
 
 
 def _registry(spec: ModelReleaseSpec, status: ModelReleaseStatus, target: Revision | None) -> RegistryWant | None:

@@ -55,12 +55,15 @@ def present(draft: Draft) -> ModelReleaseStatus:
 
 
 def worth_writing(before: ModelReleaseStatus, after: ModelReleaseStatus, draft: Draft) -> ModelReleaseStatus:
-    """`before` itself when nothing but counts and texts changed within the last minute, else `after`, one sequence on."""
+    """`before` itself when nothing but counts and texts changed within the last minute, else `after`, one sequence on.
+
+    A status that was lost goes on behind the sequence that its children carry.
+    """
     if _significant(before) == _significant(after) and not draft.store:
         last = before.refreshed_at
         if _volatile(before) == _volatile(after) or (last is not None and draft.now - last < REFRESH_EVERY):
             return before
-    return after.model_copy(update={"sequence": before.sequence + 1, "refreshed_at": draft.now})
+    return after.model_copy(update={"sequence": max(before.sequence, draft.obs.fence) + 1, "refreshed_at": draft.now})
 
 
 def _significant(status: ModelReleaseStatus) -> ModelReleaseStatus:

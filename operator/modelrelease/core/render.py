@@ -1,8 +1,8 @@
 """What should exist: Deployments, two Services, an HTTPRoute and a PodMonitor, as a pure function of the status.
 
 Names and selectors come from the stored revision, never from anything recomputed; what serves is never rendered anew
-because of a newer operator or an edited spec. No order here: `engine.apply` creates before it moves, and moves before it
-shrinks.
+because of a newer operator or an edited spec. No order here: `engine.apply` creates before it moves, and moves before
+it shrinks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from modelrelease.api.base import GROUP
 from modelrelease.api.release import ModelReleaseSpec
-from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
+from modelrelease.api.status import ModelReleaseStatus, Slot, Stage, TrafficStatus
 
 from .draft import slots_of
 from .revision import Revision
@@ -46,9 +46,17 @@ def labels(release: str) -> dict[str, str]:
 
 
 def render(
-    spec: ModelReleaseSpec | None, status: ModelReleaseStatus, revisions: Mapping[str, Revision], release: str
+    spec: ModelReleaseSpec | None,
+    status: ModelReleaseStatus,
+    revisions: Mapping[str, Revision],
+    release: str,
+    live_route: Mapping[str, Any] | None = None,
 ) -> tuple[Child, ...]:
-    """All children of a release. Without a readable spec the route is left as it stands, weights included."""
+    """All children of a release.
+
+    Without a readable spec the route is kept as it stands in `live_route`, but for the weights: a bad spec never delays
+    a return of traffic.
+    """
     children = list(_deployments(status, revisions))
     ports = _ports(status, revisions)
     if ports is None:
@@ -56,9 +64,11 @@ def render(
     held = slots_of(status)
     for slot in _SLOTS:
         children.append(_service(release, slot, held.get(slot, _IDLE), ports))
-    if spec is not None and status.traffic is not None:
-        children.append(_route(spec, status, release))
-    children.append(_pod_monitor(release))
+    if status.traffic is not None and spec is not None:
+        children.append(_route(spec, status.traffic, release))
+    elif status.traffic is not None and live_route is not None:
+        children.append(_reweighted(live_route, status.traffic, release))
+    children.append(_pod_monitor(release, status, revisions))
     return tuple(children)
 
 
@@ -105,14 +115,30 @@ def _environment(revision: Revision) -> list[dict[str, str]]:
 
 
 def _name_ports(container: dict[str, Any], revision: Revision) -> None:
-    """Prometheus and the Services find ports by name; ports that the template names itself are left alone."""
-    ports = list(container.get("ports") or [])
-    for name, number in (("http", revision.http_port), ("metrics", revision.metrics_port)):
-        if not any(port.get("name") == name for port in ports) and not (
-            name == "http" and any(port.get("containerPort") == number for port in ports)
-        ):
+    """Declare the ports that are used; one that the template has is left alone, but gets a name where it has none.
+
+    A number stands in the list once: server-side apply refuses a port that is there twice.
+    """
+    ports = [dict(port) for port in container.get("ports") or []]
+    for name, number in (("metrics", revision.metrics_port), ("http", revision.http_port)):
+        held = next((port for port in ports if _is_tcp(port) and port.get("containerPort") == number), None)
+        if held is None:
             ports.append({"name": name, "containerPort": number, "protocol": "TCP"})
+        elif not held.get("name"):
+            held["name"] = name
     container["ports"] = ports
+
+
+def _metrics_port_name(revision: Revision) -> str:
+    """What the port is called in the Deployment, for the monitor."""
+    for port in revision.template["spec"]["containers"][0].get("ports") or []:
+        if _is_tcp(port) and port.get("containerPort") == revision.metrics_port and port.get("name"):
+            return str(port["name"])
+    return "metrics"
+
+
+def _is_tcp(port: Mapping[str, Any]) -> bool:
+    return port.get("protocol", "TCP") == "TCP"
 
 
 def _ports(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Mapping[Slot, int] | None:
@@ -142,16 +168,26 @@ def _service(release: str, slot: Slot, revision: str, ports: Mapping[Slot, int])
     return Child("Service", name, body)
 
 
-def _route(spec: ModelReleaseSpec, status: ModelReleaseStatus, release: str) -> Child:
-    traffic, gateway = status.traffic, spec.traffic.gateway
-    assert traffic is not None, "the caller has looked"
+def _backends(traffic: TrafficStatus, release: str) -> list[dict[str, Any]]:
     weights: dict[Slot, int] = {"a": traffic.a, "b": traffic.b}
-    passed = gateway.rule.model_dump(mode="json", by_alias=True, exclude_none=True) if gateway.rule else {}
-    rule: dict[str, Any] = {key: value for key, value in passed.items() if value}
-    rule["backendRefs"] = [
+    return [
         {"group": "", "kind": "Service", "name": service_name(release, slot), "port": 80, "weight": weights[slot]}
         for slot in _SLOTS
     ]
+
+
+def _reweighted(live: Mapping[str, Any], traffic: TrafficStatus, release: str) -> Child:
+    route = copy.deepcopy(dict(live["spec"]))
+    rules = route.get("rules") or [{}]
+    route["rules"] = [{**rules[0], "backendRefs": _backends(traffic, release)}]
+    return _http_route(route, release)
+
+
+def _route(spec: ModelReleaseSpec, traffic: TrafficStatus, release: str) -> Child:
+    gateway = spec.traffic.gateway
+    passed = gateway.rule.model_dump(mode="json", by_alias=True, exclude_none=True) if gateway.rule else {}
+    rule: dict[str, Any] = {key: value for key, value in passed.items() if value}
+    rule["backendRefs"] = _backends(traffic, release)
     route: dict[str, Any] = {
         "parentRefs": [
             parent.model_dump(mode="json", by_alias=True, exclude_none=True) for parent in gateway.parent_refs
@@ -160,6 +196,10 @@ def _route(spec: ModelReleaseSpec, status: ModelReleaseStatus, release: str) -> 
     }
     if gateway.hostnames:
         route["hostnames"] = list(gateway.hostnames)
+    return _http_route(route, release)
+
+
+def _http_route(route: Mapping[str, Any], release: str) -> Child:
     body = {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -169,7 +209,9 @@ def _route(spec: ModelReleaseSpec, status: ModelReleaseStatus, release: str) -> 
     return Child("HTTPRoute", release, body)
 
 
-def _pod_monitor(release: str) -> Child:
+def _pod_monitor(release: str, status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Child:
+    roles = [role for role in (status.stable, status.candidate, status.previous) if role is not None]
+    names = {_metrics_port_name(revisions[role.key]) for role in roles if role.key in revisions}
     body = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
@@ -177,7 +219,7 @@ def _pod_monitor(release: str) -> Child:
         "spec": {
             "selector": {"matchLabels": {NAME_LABEL: release}},
             "podTargetLabels": [NAME_LABEL, REVISION_LABEL],
-            "podMetricsEndpoints": [{"port": "metrics"}],
+            "podMetricsEndpoints": [{"port": name} for name in sorted(names)],
         },
     }
     return Child("PodMonitor", release, body)

@@ -159,7 +159,7 @@ def to_data(revision: Revision) -> dict[str, Any]:
 
 
 def from_data(data: Mapping[str, Any]) -> Revision:
-    """Read a ControllerRevision's data; digests are read, never recomputed. Raises KeyError or ValueError if foreign."""
+    """Read a ControllerRevision's data, digests included. Raises KeyError or ValueError if it is foreign."""
     if data["format"] != _FORMAT:
         raise ValueError(f"revision format {data['format']} is not known to this version of the operator")
     return Revision(

@@ -7,38 +7,61 @@ order of what a person should be told first.
 from __future__ import annotations
 
 from modelrelease.api.reasons import Phase, Reason
-from modelrelease.api.status import ModelReleaseStatus, Outcome, QuarantineEntry
+from modelrelease.api.rules import Check, Gate
+from modelrelease.api.status import Outcome, QuarantineEntry, Stage
 
 from . import gates
 from .draft import Draft, Harm, Why
-from .observation import Observation
+from .observation import Missing
 from .revision import Revision
 
 Target = Revision | Why
 
 
-def quarantined(status: ModelReleaseStatus, key: str) -> QuarantineEntry | None:
-    """Why this revision under these rules is not tried again."""
-    return next((entry for entry in status.quarantine if entry.key == key), None)
+def quarantined(draft: Draft, target: Revision) -> QuarantineEntry | None:
+    """Why this revision is not tried again: it failed under the same gates and checks, in whatever phases."""
+    for entry in draft.status.quarantine:
+        failed = draft.revision(entry.key)
+        if entry.key == target.key or (failed is not None and _tried(failed) == _tried(target)):
+            return entry
+    return None
 
 
-def promoted_before(obs: Observation, target: Revision) -> Revision | None:
-    """The stored revision, if this release has promoted just that workload before."""
-    for key in obs.promoted:
-        stored = obs.revisions.get(key)
-        if stored is not None and stored.revision == target.revision and key not in obs.quarantined:
+def _tried(revision: Revision) -> tuple[object, ...]:
+    return (revision.revision, revision.gates, revision.checks)
+
+
+def promoted_before(draft: Draft, target: Revision) -> Revision | None:
+    """The stored revision, if this release has promoted just that workload before and it has not failed since."""
+    failed = {*draft.obs.quarantined, *(entry.key for entry in draft.status.quarantine)}
+    for key in draft.obs.promoted:
+        stored = draft.obs.revisions.get(key)
+        if stored is not None and stored.revision == target.revision and key not in failed:
             return stored
     return None
 
 
 def wanted(draft: Draft, target: Target) -> bool:
-    """Whether the candidate is still what the spec asks for; yes while that cannot be said."""
-    candidate = draft.candidate
+    """Whether the candidate is still what the spec asks for; yes while that cannot be said.
+
+    Once it has pods its rules are pinned: an edited policy applies to the next rollout, edited gates or checks of the
+    release itself start another one. A return to a former revision ends first where what serves has failed.
+    """
+    candidate, stable = draft.candidate, draft.status.stable
     if isinstance(target, Why) or candidate.key == target.key:
         return True
-    if candidate.fast:  # a return to a former revision: the wanted one is out, or it is this one under other rules
-        return candidate.revision == target.revision or quarantined(draft.status, target.key) is not None
-    return False
+    if candidate.fast and stable is not None and any(entry.key == stable.key for entry in draft.status.quarantine):
+        return True
+    stored = draft.revision(candidate.key)
+    if candidate.revision != target.revision or candidate.stage is Stage.GATING or stored is None:
+        return False
+    return candidate.fast or _own_rules(stored) == _own_rules(target)
+
+
+def _own_rules(revision: Revision) -> tuple[list[Gate], list[Check]]:
+    """Gates and checks of the release itself; those of a policy carry its name and a slash."""
+    gates = [gate for gate in revision.gates if "/" not in gate.name]
+    return gates, [check for check in revision.checks if "/" not in check.name]
 
 
 def frozen(draft: Draft, target: Target) -> Why | None:
@@ -72,6 +95,10 @@ def gate_stop(draft: Draft) -> Why | None:
     assert revision is not None, "status names only stored revisions"
     versions = draft.obs.registry.versions
     champion = versions.get(stable.version) if stable else None
+    former = draft.revision(stable.key) if stable else None
+    if former is not None and former.model != revision.model:
+        words = f"v{former.version} of {former.model} serves, another model: its evaluation cannot be compared"
+        champion = Missing(Reason.MODEL_NOT_FOUND, words)
     if stable is not None and champion is None and revision.gates:
         return Why(Phase.GATING, Reason.REGISTRY_PENDING, f"reading the champion v{stable.version} from the registry")
     seen = gates.evaluate(revision.gates, versions.get(candidate.version), champion)
@@ -130,18 +157,16 @@ def left_behind(draft: Draft, target: Target) -> bool:
     """
     if _unwanted(draft, target):
         return True
+    draft.grow()
     harm = draft.pod_harm() or _failing(draft)
     if harm is not None:
         draft.give_back(Outcome.ROLLED_BACK, harm)
         return True
     candidate = draft.candidate
     if draft.status.stable is not None and draft.pods_lost():
-        pods = draft.workload(candidate.revision)
         draft.retreat()
-        seen = pods.fault_message or "they are gone or no longer ready"
-        words = f"v{candidate.version} lost pods ({pods.ready} of {candidate.replicas} ready): {seen}; traffic is back on stable"
-        draft.rest(Phase.PROGRESSING, Reason.RETREATED, f"{words} and returns when they are ready")
-        return True
+        if candidate.stage is not Stage.STARTING:
+            return True
     if draft.spec is None:
         stop = frozen(draft, target)
         assert stop is not None, "without a spec the target is a reason"
@@ -156,7 +181,7 @@ def _unwanted(draft: Draft, target: Target) -> bool:
         return False
     candidate, stable = draft.candidate, draft.status.stable
     back_to_stable = stable is not None and stable.revision == target.revision
-    if candidate.stage == "Baking" and stable is not None and not back_to_stable:
+    if candidate.stage is Stage.BAKING and stable is not None and not back_to_stable:
         return False  # the next one waits until the bake has ended
     if back_to_stable:
         words = f"the spec went back to v{target.version}"

@@ -1,6 +1,6 @@
 """What a release needs read from the outside, or written to the registry, as values for the refreshers.
 
-Built by `core.plan.wants` after every decision, carried out by `engine.refresh` and `engine.sampler`. Nothing here waits.
+Built by `core.plan.wants` after every decision, carried out by `engine.refresh` and `engine.sampler`. Nothing waits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RegistryWant:
 class Measure:
     """How one check counts. Exactly one of `bad` and `slower_than_s` is set.
 
-    total and bad are counters; with slower_than_s, total is a histogram's base name and requests above the bound are bad.
+    total and bad are counters; with slower_than_s, total is a histogram's base name and slower requests are bad.
     """
 
     check: str
