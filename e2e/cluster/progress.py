@@ -24,11 +24,11 @@ def span(seconds: float) -> str:
 class Progress:
     """Counts items; one item is under way at a time."""
 
-    def __init__(self, total: int, out: TextIO = sys.stderr) -> None:
+    def __init__(self, total: int, out: TextIO | None = None) -> None:
         self.total = total
         self.done = 0
-        self._out = out
-        self._live = out.isatty()
+        self._out = out or sys.stderr
+        self._live = self._out.isatty()
         self._began = time.monotonic()
         self._current: tuple[str, str, float] | None = None
         self._stop = threading.Event()
