@@ -138,7 +138,7 @@ def _metrics_port_name(revision: Revision) -> str:
 
 
 def _is_tcp(port: Mapping[str, Any]) -> bool:
-    return port.get("protocol", "TCP") == "TCP"
+    return bool(port.get("protocol", "TCP") == "TCP")
 
 
 def _ports(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Mapping[Slot, int] | None:
