@@ -3,9 +3,10 @@
 Create and grow; point the idle Service; move the route; then shrink; then prune. Shrinking needs no waiting here: the
 status names smaller sizes only after it has recorded that the route was confirmed and the pods have drained.
 
-Every write carries uid and resourceVersion of the object as read in this pass, and is refused where the object was
-written under a higher sequence: a leader that stalled cannot undo its successor. What already says what was rendered is
-not written at all.
+Every write carries uid and resourceVersion of the object as read in this pass, a creation fails where something exists
+by then, and nothing is written that was written under a higher sequence: a leader that stalled cannot undo its
+successor. What already says what was rendered is not written at all. A child that the API server refuses does not keep
+the others from being written: a broken webhook for monitors must not delay a rollback.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from asyncio import get_running_loop
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelrelease.api.status import ModelReleaseStatus
@@ -26,17 +28,20 @@ from modelrelease.clients.kube import (
     AlreadyExists,
     Conflict,
     Kube,
-    NotFound,
+    KubeError,
     Object,
 )
 from modelrelease.core.drift import covers
 from modelrelease.core.render import REVISION_LABEL, SEQUENCE, Child, labels
 from modelrelease.core.revision import Revision, to_data
 
-from .observe import OUTCOME, PROMOTED, QUARANTINED, Live, child_of
+from .observe import OUTCOME, PROMOTED, QUARANTINED, Live, child_of, new, sequence_of
+from .queue import Key
 
 KINDS = {kind.kind: kind for kind in (DEPLOYMENT, SERVICE, HTTP_ROUTE, POD_MONITOR)}
 RECORDS_KEPT = 10
+NO_MONITORS_S = 600.0
+"""How long the answer "there are no PodMonitors in this cluster" is believed."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +50,21 @@ class Fenced(Exception):
     """A child was written under a later decision than this one: this process no longer leads, or its read was stale."""
 
 
+class Unapplied(KubeError):
+    """Some children could not be written; the others were."""
+
+
 class Applier:
     """Writes children. Remembers answers that an admission webhook altered, so as not to write the same again."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
-        self._monitors = True  # until the API server says that it does not know PodMonitors
-        self._altered: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._no_monitors_until = 0.0
+        self._altered: dict[Key, dict[tuple[str, str], tuple[str, str]]] = {}
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a release that is gone."""
+        self._altered.pop(key, None)
 
     async def store(self, live: Live, revisions: Sequence[Revision]) -> None:
         """Create ControllerRevisions, before any status names them. Raises Conflict where the name is taken."""
@@ -73,100 +86,96 @@ class Applier:
             except AlreadyExists as error:  # the former leader stored it and did not live to record it
                 raise Conflict(str(error)) from error
 
-    async def apply(self, live: Live, children: Sequence[Child], status: ModelReleaseStatus) -> bool:
-        """Write what differs, in a safe order; True if anything was written."""
-        wrote = False
+    async def apply(self, live: Live, children: Sequence[Child], status: ModelReleaseStatus) -> None:
+        """Write what differs, in a safe order.
+
+        Raises Conflict or Fenced at once, since the decision is stale then, and Unapplied at the end.
+        """
         growing = [child for child in children if child.kind == "Deployment" and not _shrinks(child, live)]
         shrinking = [child for child in children if child.kind == "Deployment" and _shrinks(child, live)]
         rest = {kind: [child for child in children if child.kind == kind] for kind in KINDS}
-        ordered = [*rest["PodMonitor"], *growing, *rest["Service"], *rest["HTTPRoute"], *shrinking]
-        for child in ordered:
-            wrote = await self._write(live, child, status.sequence) or wrote
-        if children:
-            wrote = await self._prune(live, children) or wrote
-        return await self._label_records(live, status) or wrote
-
-    async def _write(self, live: Live, child: Child, sequence: int) -> bool:
-        found = child_of(live, child)
-        kind, namespace = KINDS[child.kind], live.release["metadata"]["namespace"]
-        if child.kind == "PodMonitor" and not self._monitors:
-            return False
-        if found is not None:
-            if int((found["metadata"].get("annotations") or {}).get(SEQUENCE, 0)) > sequence:
-                raise Fenced(f"{child.kind} {child.name} was written under a later decision")
-            if covers(found, child.body) or self._was_altered(child, found):
-                return False
-        metadata: dict[str, Any] = {
-            **child.body["metadata"],
-            "annotations": {SEQUENCE: str(sequence)},
-            "ownerReferences": [owner(live.release)],
-        }
-        if found is not None:
-            metadata["uid"] = found["metadata"]["uid"]
-            metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
-        body = {**child.body, "metadata": metadata}
-        try:
-            # without force a creation cannot overwrite what somebody else created a moment ago
-            answer = await self._kube.apply(kind, namespace, child.name, body, force=found is not None)
-        except NotFound:
-            if child.kind != "PodMonitor":
+        problems = []
+        for child in [*growing, *rest["Service"], *rest["HTTPRoute"], *rest["PodMonitor"], *shrinking]:
+            try:
+                await self._write(live, child, status.sequence)
+            except Conflict:
                 raise
-            self._monitors = False
-            return False
-        if not covers(answer, child.body):
-            self._altered[namespace, child.kind, child.name] = (_digest(child.body), _digest(answer.get("spec")))
+            except KubeError as error:
+                problems.append(f"{child.kind} {child.name}: {error}")
+        if problems:
+            raise Unapplied("; ".join(problems))
+        await self._prune(live, children, status)
+        await self._label_records(live, status)
+
+    async def _write(self, live: Live, child: Child, sequence: int) -> None:
+        found = child_of(live, child)
+        kind, metadata = KINDS[child.kind], live.release["metadata"]
+        if child.kind == POD_MONITOR.kind and found is None and not await self._monitored():
+            return
+        if found is not None:
+            if sequence_of(found) > sequence:
+                raise Fenced(f"{child.kind} {child.name} was written under a later decision")
+            if _says(found, child) or self._was_altered(live, child, found):
+                return
+        base = new(child) if found is None else dict(child.body)
+        state = {} if found is None else {name: found["metadata"][name] for name in ("uid", "resourceVersion")}
+        stamp = {"annotations": {SEQUENCE: str(sequence)}, "ownerReferences": [owner(live.release)]}
+        body = {**base, "metadata": {**base["metadata"], **stamp, **state}}
+        answer = await self._kube.apply(kind, metadata["namespace"], child.name, body)
+        if not _says(answer, child):
+            remembered = self._altered.setdefault((metadata["namespace"], metadata["name"]), {})
+            remembered[child.kind, child.name] = (_digest(child.body), _digest(answer.get("spec")))
             logger.warning("something in the cluster alters what was applied", extra={"object": child.name})
-        return True
 
-    def _was_altered(self, child: Child, found: Object) -> bool:
+    async def _monitored(self) -> bool:
+        """Whether this cluster has PodMonitors at all."""
+        now = get_running_loop().time()
+        if now >= self._no_monitors_until and not await self._kube.served(POD_MONITOR):
+            self._no_monitors_until = now + NO_MONITORS_S
+        return get_running_loop().time() >= self._no_monitors_until
+
+    def _was_altered(self, live: Live, child: Child, found: Object) -> bool:
         """Whether the live object is what the API server made of this very body before."""
-        key = (found["metadata"]["namespace"], child.kind, child.name)
-        return self._altered.get(key) == (_digest(child.body), _digest(found.get("spec")))
+        metadata = live.release["metadata"]
+        remembered = self._altered.get((metadata["namespace"], metadata["name"]), {})
+        return remembered.get((child.kind, child.name)) == (_digest(child.body), _digest(found.get("spec")))
 
-    async def _prune(self, live: Live, children: Sequence[Child]) -> bool:
+    async def _prune(self, live: Live, children: Sequence[Child], status: ModelReleaseStatus) -> None:
         """Delete our Deployments that the status names no longer, never one that the live route sends traffic to."""
-        wanted = {(child.kind, child.name) for child in children}
-        reached = _reached(live)
-        wrote = False
+        release = live.release["metadata"]["name"]
+        roles = (status.stable, status.candidate, status.previous)
+        # A role whose record cannot be read is not rendered, and still in use.
+        kept = {f"{release}-{revision}" for revision in _reached(live)}
+        kept |= {f"{release}-{role.revision}" for role in roles if role is not None}
+        kept |= {child.name for child in children}
         for (kind, name), item in live.objects.items():
-            if kind != "Deployment" or (kind, name) in wanted or item["metadata"].get("deletionTimestamp"):
-                continue
-            if item["metadata"]["labels"].get(REVISION_LABEL) in reached:
-                continue
             metadata = item["metadata"]
+            if kind != "Deployment" or name in kept or metadata.get("deletionTimestamp"):
+                continue
+            version = metadata["resourceVersion"]
             await self._kube.delete(
-                DEPLOYMENT,
-                metadata["namespace"],
-                name,
-                uid=metadata["uid"],
-                resource_version=metadata["resourceVersion"],
+                DEPLOYMENT, metadata["namespace"], name, uid=metadata["uid"], resource_version=version
             )
-            wrote = True
-        return wrote
 
-    async def _label_records(self, live: Live, status: ModelReleaseStatus) -> bool:
+    async def _label_records(self, live: Live, status: ModelReleaseStatus) -> None:
         """Keep the outcome of every revision beside it, for the day when the status is lost; drop the oldest."""
-        namespace = live.release["metadata"]["namespace"]
         roles = [role.key for role in (status.stable, status.previous) if role is not None]
         named = {*roles, status.candidate.key if status.candidate else ""}
         quarantined = {entry.key for entry in status.quarantine}
-        wrote = False
         for age, item in enumerate(live.records):
-            key = f"{item['data']['revision']}-{item['data']['rules']}"
-            annotations = item["metadata"].get("annotations") or {}
-            known = annotations.get(OUTCOME)
+            metadata, key = item["metadata"], f"{item['data']['revision']}-{item['data']['rules']}"
+            namespace, name, version = metadata["namespace"], metadata["name"], metadata["resourceVersion"]
+            known = (metadata.get("annotations") or {}).get(OUTCOME)
             outcome = QUARANTINED if key in quarantined else PROMOTED if key in roles else known
             if outcome == QUARANTINED and key not in quarantined:
                 outcome = None
             if key not in named and key not in quarantined and age >= RECORDS_KEPT:
-                metadata = item["metadata"]
-                await self._kube.delete(CONTROLLER_REVISION, namespace, metadata["name"], uid=metadata["uid"])
-                wrote = True
+                await self._kube.delete(
+                    CONTROLLER_REVISION, namespace, name, uid=metadata["uid"], resource_version=version
+                )
             elif outcome != known:
-                body = {"metadata": {"annotations": {OUTCOME: outcome}}}
-                await self._kube.patch(CONTROLLER_REVISION, namespace, item["metadata"]["name"], body)
-                wrote = True
-        return wrote
+                body = {"metadata": {"annotations": {OUTCOME: outcome}, "resourceVersion": version}}
+                await self._kube.patch(CONTROLLER_REVISION, namespace, name, body)
 
 
 def owner(release: Object) -> dict[str, Any]:
@@ -183,7 +192,33 @@ def owner(release: Object) -> dict[str, Any]:
 
 def _shrinks(child: Child, live: Live) -> bool:
     found = child_of(live, child)
-    return found is not None and child.body["spec"]["replicas"] < found["spec"].get("replicas", 1)
+    return found is not None and bool(child.body["spec"]["replicas"] < found["spec"].get("replicas", 1))
+
+
+def _says(found: Object, child: Child) -> bool:
+    """Whether the object says what was rendered, and nothing more where an addition changes who gets traffic."""
+    return covers(found, child.body) and not any(_additions(found, child))
+
+
+def _additions(found: Object, child: Child) -> Iterator[str]:
+    """What somebody added to parts that server-side apply replaces as a whole: more labels in a Service's selector, or
+    filters, host names and the like in a route. What the API server fills in itself is not told."""
+    live, wanted = found.get("spec") or {}, child.body["spec"]
+    if child.kind == SERVICE.kind:
+        yield from live["selector"].keys() - wanted["selector"].keys()
+    elif child.kind == HTTP_ROUTE.kind:
+        yield from live.keys() - wanted.keys()
+        for parent, wanted_parent in zip(live["parentRefs"], wanted["parentRefs"], strict=True):
+            yield from parent.keys() - wanted_parent.keys() - {"group", "kind"}
+        for rule, wanted_rule in zip(live["rules"], wanted["rules"], strict=True):
+            yield from rule.keys() - wanted_rule.keys() - {"matches"}
+            if "matches" not in wanted_rule and rule.get("matches") not in (None, _EVERY_PATH):
+                yield "matches"
+            for backend, wanted_backend in zip(rule["backendRefs"], wanted_rule["backendRefs"], strict=True):
+                yield from backend.keys() - wanted_backend.keys()
+
+
+_EVERY_PATH = [{"path": {"type": "PathPrefix", "value": "/"}}]
 
 
 def _reached(live: Live) -> set[str]:

@@ -28,47 +28,68 @@ from modelrelease.clients.kube import (
     POD_MONITOR,
     RELEASE_POLICY,
     SERVICE,
+    Conflict,
+    Kind,
     Kube,
-    NotFound,
+    KubeError,
     Object,
     Refused,
 )
 from modelrelease.core.observation import Command, Observation, RegistryView, Samples, TemplateVerdict, Workload
-from modelrelease.core.render import NAME_LABEL, Child, deployment, service_name
+from modelrelease.core.render import NAME_LABEL, SEQUENCE, Child, deployment, service_name
 from modelrelease.core.revision import Revision
+
+from .queue import Key
 
 OUTCOME = f"{GROUP}/outcome"  # on a ControllerRevision, so that a lost status can be rebuilt
 PROMOTED, QUARANTINED = "Promoted", "Quarantined"
 COMMAND = f"{GROUP}/command"
+_SEQUENCE_DIGITS = 15
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The children as read in this pass, by (kind, name); only what is ours."""
+    """The children as read in this pass, by (kind, name); only what is ours. records: newest first."""
 
     release: Object
     objects: Mapping[tuple[str, str], Object]
     records: tuple[Object, ...]
 
+    @property
+    def route(self) -> Object | None:
+        """The route as it stands, None where there is none of ours."""
+        return self.objects.get((HTTP_ROUTE.kind, self.release["metadata"]["name"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One pass' look: spec (None where unreadable), status, all else that `decide` needs, and the live objects."""
+
+    spec: ModelReleaseSpec | None
+    status: ModelReleaseStatus
+    observation: Observation
+    live: Live
+
 
 @dataclass(slots=True)
 class Observer:
-    """Reads one release's world. Remembers which pod templates the API server's dry-run has judged."""
+    """Reads one release's world. Remembers which pod templates the API server's dry-run has accepted."""
 
     kube: Kube
-    _verdicts: dict[tuple[str, str], TemplateVerdict] = field(default_factory=dict)
+    _accepted: dict[Key, tuple[str, str]] = field(default_factory=dict)
 
-    async def look(
-        self, release: Object, registry: RegistryView, samples: Samples, now: datetime
-    ) -> tuple[ModelReleaseSpec | None, ModelReleaseStatus, Observation, Live]:
-        """Spec (None where unreadable), status and everything else that `decide` needs, read anew."""
+    async def look(self, release: Object, registry: RegistryView, samples: Samples, now: datetime) -> Look:
+        """Everything that `decide` needs, read anew."""
         metadata = release["metadata"]
         namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
+        spec, spec_error = read_spec(release)
+        status = read_status(release)
         selector = f"{NAME_LABEL}={name}"
         names = [service_name(name, "a"), service_name(name, "b")]
-        records, deployments, pods, slices = await asyncio.gather(
+        (policy, policy_missing, policy_error), records, deployments, pods, slices = await asyncio.gather(
+            self._policy(spec),
             self.kube.list(CONTROLLER_REVISION, namespace, selector),
             self.kube.list(DEPLOYMENT, namespace, selector),
             self.kube.list(POD, namespace, selector),
@@ -79,13 +100,11 @@ class Observer:
             self.kube.get(POD_MONITOR, namespace, name),
             *(self.kube.get(SERVICE, namespace, item) for item in names),
         )
-        conflicts: list[str] = []
-        objects: dict[tuple[str, str], Object] = {}
-        for item in [*deployments, *(found for found in by_name if found is not None)]:
-            if views.owned_by(item, uid):
-                objects[item["kind"], item["metadata"]["name"]] = item
-            elif item["kind"] in (SERVICE.kind, HTTP_ROUTE.kind):
-                conflicts.append(f"{item['kind']} {item['metadata']['name']}")
+        deployments += await self._unlabelled(DEPLOYMENT, release, status, deployments)
+        records += await self._unlabelled(CONTROLLER_REVISION, release, status, records)
+        found = [*deployments, *(item for item in by_name if item is not None)]
+        objects = {(item["kind"], item["metadata"]["name"]): item for item in found if views.owned_by(item, uid)}
+        foreign = [item for item in [*found, *records] if not views.owned_by(item, uid)]
         own_records = sorted(
             (item for item in records if views.owned_by(item, uid)), key=lambda item: -int(item["revision"])
         )
@@ -99,8 +118,6 @@ class Observer:
                 continue
             revisions[revision.key] = revision
             outcomes[revision.key] = (item["metadata"].get("annotations") or {}).get(OUTCOME)
-        spec, spec_error = read_spec(release)
-        policy, policy_missing, policy_error = await self._policy(spec)
         own_route = objects.get((HTTP_ROUTE.kind, name))
         own_services = {slot: objects.get((SERVICE.kind, item)) for slot, item in zip("ab", names, strict=True)}
         observation = Observation(
@@ -113,51 +130,65 @@ class Observer:
             quarantined=tuple(key for key, outcome in outcomes.items() if outcome == QUARANTINED),
             registry=registry,
             workloads=_workloads(objects, revisions, pods, now),
-            route=views.route_view(own_route, {"a": names[0], "b": names[1]}) if own_route else None,
-            slots={
-                slot: views.slot_view(service, [item for item in slices if _belongs(item, service)])
-                for slot, service in own_services.items()
-                if service is not None
-            },
+            route=views.route_view(own_route, {"a": names[0], "b": names[1]}),
+            slots={slot: views.slot_view(item, slices) for slot, item in own_services.items() if item is not None},
             samples=samples,
             command=_command(metadata),
             spec_error=spec_error or policy_error,
             policy_missing=policy_missing,
-            conflicts=tuple(conflicts),
+            conflicts=tuple(sorted(f"{item['kind']} {item['metadata']['name']}" for item in foreign)),
+            fence=max(map(sequence_of, objects.values()), default=0),
         )
         live = Live(release, objects, tuple(own_records))
-        return (None if policy_error else spec), read_status(release), observation, live
+        return Look(None if policy_error else spec, status, observation, live)
 
-    async def judge_template(self, release: Object, observation: Observation, target: Revision) -> Observation:
-        """Ask the API server's dry-run about the Deployment of a revision that is not stored yet, once."""
+    async def judge_template(self, look: Look, target: Revision) -> Observation:
+        """Ask the API server's dry-run about the Deployment of a revision that is not stored yet.
+
+        An accepted one is not asked for again. Where the API server gives no answer there is no verdict: a webhook that
+        is down must not delay a rollback.
+        """
+        observation, metadata = look.observation, look.live.release["metadata"]
+        key, asked = (metadata["namespace"], metadata["name"]), (metadata["uid"], target.revision)
         if target.key in observation.revisions:
             return observation
-        uid, namespace = release["metadata"]["uid"], release["metadata"]["namespace"]
-        asked = (uid, target.revision)
-        if asked not in self._verdicts:
-            child = deployment(target, 0)
-            refused = None
+        child = deployment(target, 0)
+        refused = None
+        if self._accepted.get(key) != asked and child_of(look.live, child) is None:
             try:
-                await self.kube.apply(DEPLOYMENT, namespace, child.name, child.body, dry_run=True)
+                await self.kube.apply(DEPLOYMENT, metadata["namespace"], child.name, new(child), dry_run=True)
+            except Conflict:  # it exists, and does not carry our labels, else it would have been seen
+                return replace(observation, conflicts=(*observation.conflicts, f"{child.kind} {child.name}"))
             except Refused as error:
                 refused = error.message
-            self._verdicts = {key: value for key, value in self._verdicts.items() if key[0] != uid}
-            self._verdicts[asked] = TemplateVerdict(target.revision, refused)
-        return replace(observation, template=self._verdicts[asked])
+            except KubeError as error:
+                logger.warning("the pod template could not be checked: %s", error, extra={"key": "/".join(key)})
+                return observation
+        if refused is None:
+            self._accepted[key] = asked
+        return replace(observation, template=TemplateVerdict(target.revision, refused))
 
-    def forget(self, uid: str) -> None:
+    def forget(self, key: Key) -> None:
         """Drop what is remembered of a release that is gone."""
-        self._verdicts = {key: value for key, value in self._verdicts.items() if key[0] != uid}
+        self._accepted.pop(key, None)
+
+    async def _unlabelled(
+        self, kind: Kind, release: Object, status: ModelReleaseStatus, listed: list[Object]
+    ) -> list[Object]:
+        """What the status names and the list by label did not find: deleted, or robbed of its labels by hand."""
+        namespace, name = release["metadata"]["namespace"], release["metadata"]["name"]
+        roles = [role for role in (status.stable, status.candidate) if role is not None]
+        named = {f"{name}-{role.revision if kind is DEPLOYMENT else role.key}" for role in roles}
+        missing = named - {item["metadata"]["name"] for item in listed}
+        found = await asyncio.gather(*(self.kube.get(kind, namespace, item) for item in sorted(missing)))
+        return [item for item in found if item is not None]
 
     async def _policy(self, spec: ModelReleaseSpec | None) -> tuple[ReleasePolicySpec | None, str | None, str | None]:
         """The policy that the spec names, the name of a missing one, what is wrong with a bad one."""
         if spec is None or spec.policy_ref is None:
             return None, None, None
         name = spec.policy_ref.name
-        try:
-            found = await self.kube.get(RELEASE_POLICY, None, name)
-        except NotFound:
-            found = None
+        found = await self.kube.get(RELEASE_POLICY, None, name)
         if found is None:
             return None, name, None
         try:
@@ -200,15 +231,25 @@ def _workloads(
     return out
 
 
-def _belongs(endpoint_slice: Object, service: Object) -> bool:
-    return bool(endpoint_slice["metadata"]["labels"]["kubernetes.io/service-name"] == service["metadata"]["name"])
-
-
 def _command(metadata: Mapping[str, Any]) -> Command | None:
     text = (metadata.get("annotations") or {}).get(COMMAND)
     return Command(text) if text else None
 
 
+def new(child: Child) -> dict[str, Any]:
+    """The body for an apply that creates, and is a Conflict where the name is taken.
+
+    No object has this resourceVersion; of what does not exist the API server does not compare it.
+    """
+    return {**child.body, "metadata": {**child.body["metadata"], "resourceVersion": "1"}}
+
+
 def child_of(live: Live, child: Child) -> Object | None:
     """The live counterpart of a rendered child, if it is ours."""
     return live.objects.get((child.kind, child.name))
+
+
+def sequence_of(obj: Object) -> int:
+    """The sequence that a child was written under; 0 where somebody has spoilt the annotation."""
+    text = str((obj["metadata"].get("annotations") or {}).get(SEQUENCE, ""))
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _SEQUENCE_DIGITS else 0

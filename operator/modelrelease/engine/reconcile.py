@@ -3,6 +3,9 @@
 A pass is only ever run once at a time for a release (`engine.queue`). Status is recorded under its resourceVersion
 before anything else changes, so a crash between any two steps is finished by the next pass, of whichever process. On a
 409 everything is read and decided again at once. Neither the registry nor Prometheus is awaited here.
+
+A pass asks to be called again where nothing else would wake the release: pods and endpoints are not watched, nor are
+foreign objects that stand in the way.
 """
 
 from __future__ import annotations
@@ -10,25 +13,40 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
-from modelrelease.api.status import ModelReleaseStatus
-from modelrelease.clients.kube import MODEL_RELEASE, Conflict, Kube, KubeError, NotFound, Object
+from modelrelease.api.status import ModelReleaseStatus, Stage
+from modelrelease.clients.kube import MODEL_RELEASE, Conflict, Kube, KubeError, Object
 from modelrelease.core.announce import announce
 from modelrelease.core.decide import Decision, decide, target_of
+from modelrelease.core.observation import Observation, Samples
 from modelrelease.core.render import render
 from modelrelease.core.revision import Revision
+from modelrelease.core.wants import SampleWant
 
 from . import telemetry
 from .apply import Applier, Fenced
 from .observe import Observer
 from .queue import Key
 from .refresh import RegistryRefresher
-from .sampler import Sampler
 
 ATTEMPTS = 5
-_FENCED_AGAIN_S = 1.0
+FENCED_AGAIN_S = 1.0
+UNJUDGED_AGAIN_S = 2.0
+STARTING_AGAIN_S = 2.0
+CONFLICT_AGAIN_S = 15.0
 
 logger = logging.getLogger(__name__)
+
+
+class Sampling(Protocol):
+    """What a pass needs of the sampler; both calls return at once. `engine.sampler.Sampler` has them."""
+
+    def want(self, key: Key, want: SampleWant | None) -> None:
+        """Replace what a release wants; None forgets it."""
+
+    def samples(self, key: Key) -> Samples:
+        """What is known for this release now."""
 
 
 class Reconciler:
@@ -38,7 +56,7 @@ class Reconciler:
         self,
         kube: Kube,
         refresher: RegistryRefresher,
-        sampler: Sampler,
+        sampler: Sampling,
         clock: Callable[[], datetime],
     ) -> None:
         self._kube = kube
@@ -61,40 +79,45 @@ class Reconciler:
                 logger.debug("read again: %s", error, extra={"key": "/".join(key)})
             except Fenced as error:
                 logger.warning("fenced: %s", error, extra={"key": "/".join(key)})
-                return _FENCED_AGAIN_S
+                return FENCED_AGAIN_S
         raise Conflict(f"{'/'.join(key)} kept changing while it was being worked")
 
     def forget(self, key: Key) -> None:
         """The release is gone: ask nothing more for it."""
         self._refresher.want(key, None)
         self._sampler.want(key, None)
+        self._observer.forget(key)
+        self._applier.forget(key)
         telemetry.forget_release(key)
 
     async def _pass(self, key: Key, release: Object) -> float | None:
         # 1. observe
         now = self._clock()
-        registry, samples = self._refresher.view(key), self._sampler.samples(key)
-        spec, status, observation, live = await self._observer.look(release, registry, samples, now)
-        target = target_of(spec, observation)
+        look = await self._observer.look(release, self._refresher.view(key), self._sampler.samples(key), now)
+        observation, target = look.observation, target_of(look.spec, look.observation)
         if isinstance(target, Revision):
-            observation = await self._observer.judge_template(release, observation, target)
+            observation = await self._observer.judge_template(look, target)
         # 2. decide
-        decision = decide(spec, status, observation, now)
+        decision = decide(look.spec, look.status, observation, now)
         # 3. record
-        await self._applier.store(live, decision.store)
-        changed = decision.status is not status
+        await self._applier.store(look.live, decision.store)
+        changed = decision.status is not look.status
         if changed:
             await self._record(key, release, decision.status)
         self._refresher.want(key, decision.wants.registry)
         self._sampler.want(key, decision.wants.samples)
+        telemetry.observe_release(key, look.status, decision.status)
         # 4. apply
         revisions = {**observation.revisions, **{item.key: item for item in decision.store}}
-        children = () if observation.conflicts else render(spec, decision.status, revisions, key[1])
-        await self._applier.apply(live, children, decision.status)
-        # 5. announce
-        if changed:
-            await self._announce(key, release, status, decision.status)
-        return _seconds_until(decision, self._clock())
+        children = render(look.spec, decision.status, revisions, key[1], look.live.route)
+        ours = [child for child in children if f"{child.kind} {child.name}" not in observation.conflicts]
+        try:
+            await self._applier.apply(look.live, ours, decision.status)
+        finally:
+            # 5. announce, also what could be applied in part only: the next pass will see nothing new to tell
+            if changed:
+                await self._announce(key, release, look.status, decision.status)
+        return self._again(decision, observation, target)
 
     async def _record(self, key: Key, release: Object, status: ModelReleaseStatus) -> None:
         body = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -102,7 +125,6 @@ class Reconciler:
 
     async def _announce(self, key: Key, release: Object, before: ModelReleaseStatus, after: ModelReleaseStatus) -> None:
         """Events and the log. A failure here is logged and costs nothing: status says the same."""
-        telemetry.observe_release(key, before, after)
         for item in announce(before, after):
             try:
                 await self._kube.event(
@@ -114,7 +136,7 @@ class Reconciler:
                     now=self._clock(),
                     key=str(after.sequence),
                 )
-            except (KubeError, NotFound) as error:
+            except KubeError as error:
                 logger.warning("event %s was not posted: %s", item.reason, error, extra={"key": "/".join(key)})
             telemetry.log_decision(
                 key,
@@ -125,8 +147,16 @@ class Reconciler:
                 note=item.note,
             )
 
-
-def _seconds_until(decision: Decision, now: datetime) -> float | None:
-    if decision.wake_at is None:
-        return None
-    return max(0.0, (decision.wake_at - now).total_seconds())
+    def _again(self, decision: Decision, observation: Observation, target: object) -> float | None:
+        """Seconds until the next look: when the decision asks for it, or sooner where nobody would wake the release."""
+        candidate = decision.status.candidate
+        waits = []
+        if decision.wake_at is not None:
+            unjudged = isinstance(target, Revision) and observation.template is None
+            least = UNJUDGED_AGAIN_S if unjudged and candidate is None else 0.0
+            waits.append(max(least, (decision.wake_at - self._clock()).total_seconds()))
+        if candidate is not None and candidate.stage is Stage.STARTING:
+            waits.append(STARTING_AGAIN_S)
+        if observation.conflicts:
+            waits.append(CONFLICT_AGAIN_S)
+        return min(waits, default=None)
