@@ -140,7 +140,12 @@ class Stack:
 def digits(stack: Stack, version: int, **changes: Any) -> dict[str, Any]:
     """The ModelRelease of the demo, at one version. changes replace fields of its spec."""
     resources = {"requests": {"cpu": "50m", "memory": "200Mi"}, "limits": {"nvidia.com/gpu": "1"}}
-    probe = {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1, "failureThreshold": 2}
+    probe = {
+        "httpGet": {"path": "/readyz", "port": 8080},
+        "periodSeconds": 1,
+        "timeoutSeconds": 5,
+        "failureThreshold": 3,
+    }
     container = {
         "name": "server",
         "image": stack.model_server_image,

@@ -101,9 +101,10 @@ def decide(spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Obser
             break
         if (state, moved) not in TRANSITIONS:
             raise AssertionError(f"no transition from {state} to {moved}")
-    status = present(draft)
-    wanted = plan.wants(spec, status, obs, target if isinstance(target, Revision) else None)
-    return Decision(worth_writing(before, status, draft), tuple(draft.store), wanted, min(draft.wake_at, default=None))
+    recorded = worth_writing(before, present(draft), draft)
+    # from what is recorded: the next pass starts from its evidence, and needs every poll since then again
+    wanted = plan.wants(spec, recorded, obs, target if isinstance(target, Revision) else None)
+    return Decision(recorded, tuple(draft.store), wanted, min(draft.wake_at, default=None))
 
 
 def state_of(status: ModelReleaseStatus) -> State:
@@ -433,7 +434,8 @@ def _promotion_stop(draft: Draft, target: Target) -> Why | None:
             f"v{candidate.version}: {ready} of {candidate.replicas} pods ready; the former revision stays until all are"
         )
         return Why(Phase.BAKING, Reason.STARTING, words)
-    return raise_stop(draft, target) if draft.weight(candidate.slot) < 100 else None
+    stop = raise_stop(draft, target) if draft.weight(candidate.slot) < 100 else None
+    return Why(Phase.HELD, stop.reason, stop.message) if stop is not None else None
 
 
 def _returning(draft: Draft, _: Target) -> None:

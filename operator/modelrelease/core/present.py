@@ -14,7 +14,7 @@ from modelrelease.api.status import CheckStatus, Condition, ModelReleaseStatus, 
 
 from . import checks, plan
 from .draft import Draft, Why
-from .observation import Unavailable
+from .stops import missing_data
 
 REFRESH_EVERY = timedelta(seconds=60)
 _MESSAGE_LIMIT, _WHY_LIMIT = 2000, 96
@@ -221,10 +221,7 @@ def _evidence(draft: Draft) -> tuple[str, Truth, Reason, str]:
     candidate = draft.status.candidate
     if candidate is None or candidate.stage not in (Stage.STARTING, Stage.SHIFTING, Stage.BAKING):
         return ("EvidenceAvailable", "Unknown", Reason.EVIDENCE_NOT_NEEDED, "no canary is being compared")
-    problem: Unavailable | None = draft.obs.samples.problem
-    if problem is not None and draft.weight(candidate.slot) == 0 and problem.reason is Reason.NO_DATA:
-        problem = None
-    if problem is not None:
+    if (problem := missing_data(draft)) is not None:
         return ("EvidenceAvailable", "False", problem.reason, problem.message)
     return ("EvidenceAvailable", "True", Reason.EVIDENCE_AVAILABLE, "")
 

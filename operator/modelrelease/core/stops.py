@@ -6,16 +6,20 @@ order of what a person should be told first.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.rules import Check, Gate
 from modelrelease.api.status import Outcome, QuarantineEntry, Stage
 
 from . import gates
 from .draft import Draft, Harm, Why
-from .observation import Missing
+from .observation import Missing, Unavailable
 from .revision import Revision
 
 Target = Revision | Why
+NO_DATA_PATIENCE = timedelta(seconds=20)
+"""How long a ready server may show no request before it is told; until then the phase simply has not passed yet."""
 
 
 def quarantined(draft: Draft, target: Revision) -> QuarantineEntry | None:
@@ -113,13 +117,21 @@ def gate_stop(draft: Draft) -> Why | None:
     return None
 
 
+def missing_data(draft: Draft) -> Unavailable | None:
+    """What is wrong with the evidence, once it is worth telling: a series is born with its first request."""
+    problem = draft.obs.samples.problem
+    if problem is None or problem.reason is not Reason.NO_DATA:
+        return problem
+    unexposed = draft.weight(draft.candidate.slot) == 0
+    young = problem.since is not None and draft.now - problem.since < NO_DATA_PATIENCE
+    return None if unexposed or young else problem
+
+
 def evidence_stop(draft: Draft) -> Why | None:
     """Missing data: nothing rises, nobody is blamed."""
-    problem = draft.obs.samples.problem
+    problem = missing_data(draft)
     if problem is None or draft.candidate.hurried:
         return None
-    if problem.reason is Reason.NO_DATA and draft.weight(draft.candidate.slot) == 0:
-        return None  # without traffic there is nothing to see yet
     return Why(Phase.HELD, problem.reason, f"{problem.message}; the weight is frozen and goes on by itself")
 
 
