@@ -80,6 +80,8 @@ def _registry(spec: ModelReleaseSpec, status: ModelReleaseStatus, target: Revisi
     quarantined = target is not None and any(entry.key == target.key for entry in status.quarantine)
     if candidate is not None and not candidate.fast and candidate.stage is not Stage.RETURNING:
         versions.add(candidate.version)
+    elif candidate is not None and candidate.fast:
+        pass  # what was promoted before needs nobody's word
     elif target is not None and not quarantined and (stable is None or stable.revision != target.revision):
         versions.add(target.version)
     if versions and stable is not None:
