@@ -188,6 +188,15 @@ def test_kernel_settings_when_a_kubelet_runs_then_the_machines_own_are_unchanged
     assert after == before
 
 
+def test_stop_when_another_cluster_runs_then_that_one_keeps_its_mounts() -> None:
+    first, second = (LocalCluster(f"{which}-{os.getpid()}") for which in ("first", "second"))
+    with second:
+        with first:
+            pass
+        for point in keeper.MOUNT_POINTS:
+            second.run(second.enter(["mountpoint", point]))
+
+
 def test_gateway_when_weights_are_90_10_then_answers_are_split_so(
     local: LocalCluster, gateway: Gateway, echo_image: str
 ) -> None:

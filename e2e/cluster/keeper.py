@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -23,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,7 +32,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 PR_SET_PDEATHSIG = 1
 NODE_FILE = "node.json"
 MOUNT_POINTS = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/var/log/pods")
-"""Folders that must exist to be mounted over inside the node; those that were made for that are removed again."""
+"""Folders that must exist to be mounted over inside the node."""
+LEDGER = Path("/run/lock/modelrelease-mount-points")
+"""Which of them were made for that, one a line; each keeper holds a shared lock on it as long as it lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,32 @@ def sweep() -> None:
                 remove_cgroups(folder.name, timeout_s=1.0)
 
 
+@contextlib.contextmanager
+def mount_points() -> Iterator[None]:
+    """Make the missing ones; when the last keeper ends, it removes those that were made.
+
+    Not earlier: to remove a folder that is a mount point in another namespace takes the mount away there.
+    """
+    LEDGER.parent.mkdir(parents=True, exist_ok=True)
+    with LEDGER.open("a+") as ledger:
+        fcntl.flock(ledger, fcntl.LOCK_SH)
+        for point in MOUNT_POINTS:
+            if not Path(point).is_dir():
+                Path(point).mkdir(parents=True, exist_ok=True)
+                ledger.write(f"{point}\n")
+        ledger.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BlockingIOError):  # another keeper lives
+                fcntl.flock(ledger, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ledger.seek(0)
+                for point in set(ledger.read().split()):
+                    with contextlib.suppress(OSError):
+                        Path(point).rmdir()
+                ledger.truncate(0)
+
+
 def unshare_command(state: Path, whole_node: bool) -> list[str]:
     namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if whole_node:
@@ -178,16 +208,13 @@ def keep(state: Path) -> None:
     signals = signals_as_file()
     plan = Plan(**json.loads((state / "keeper.json").read_text()))
     cgroup = cgroup_name(os.getpid()) if plan.whole_node else ""
-    made: list[str] = []
     unshare: subprocess.Popen[bytes] | None = None
+    stack = contextlib.ExitStack()
     try:
         if plan.whole_node:
             sweep()
             make_cgroups(cgroup)
-            for point in MOUNT_POINTS:
-                if not Path(point).is_dir():
-                    Path(point).mkdir(parents=True)
-                    made.append(point)
+            stack.enter_context(mount_points())
         unshare = subprocess.Popen(
             unshare_command(state, plan.whole_node),
             stdin=subprocess.DEVNULL,
@@ -207,9 +234,7 @@ def keep(state: Path) -> None:
             unshare.wait()
         if cgroup:
             remove_cgroups(cgroup)
-        for point in made:
-            with contextlib.suppress(OSError):
-                Path(point).rmdir()
+        stack.close()
         if plan.logs_to:
             shutil.copytree(state / "logs", plan.logs_to, dirs_exist_ok=True)
         remove_state(state)
