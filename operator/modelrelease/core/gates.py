@@ -158,7 +158,8 @@ def _judge(
         return _Finding(True, f"{shown}: {_n(value)}, nothing to compare with yet", value)
     limit, lower = kept[0]
     ok = value >= limit - _TOLERANCE if lower else value <= limit + _TOLERANCE
-    words = f"{shown}: {_n(value)}, {'needs' if lower else 'allowed'} {_n(limit)}{against}"
+    seen, bound_shown = _told_apart(value, limit)
+    words = f"{shown}: {seen}, {'needs' if lower else 'allowed'} {bound_shown}{against}"
     return _Finding(ok, words, value, champion_value, limit)
 
 
@@ -197,6 +198,14 @@ def _source(version: ModelVersion) -> str:
     return f"{version.metrics_from} of run {version.run_id}" if version.run_id else version.metrics_from
 
 
-def _n(value: float) -> str:
-    """Four significant digits, as people compare them."""
-    return f"{value:.4g}"
+def _told_apart(value: float, limit: float) -> tuple[str, str]:
+    """Both with four significant digits, or as many more as it takes to see that they differ."""
+    for digits in range(4, 9):
+        if _n(value, digits) != _n(limit, digits):
+            return _n(value, digits), _n(limit, digits)
+    return _n(value), _n(limit)
+
+
+def _n(value: float, digits: int = 4) -> str:
+    """Significant digits, as people compare them."""
+    return f"{value:.{digits}g}"
