@@ -31,8 +31,9 @@ def slices(**bounds: Any) -> Gate:
     return Gate.model_validate({"name": "gate", "slices": {"metric": "recall", **bounds}})
 
 
-DROP, RISE = {"champion": {"maxDrop": 0.02}}, {"champion": {"maxRise": 0.02}}
-ON = {"dataset": "holdout"}
+DROP: dict[str, Any] = {"champion": {"maxDrop": 0.02}}
+RISE: dict[str, Any] = {"champion": {"maxRise": 0.02}}
+ON: dict[str, Any] = {"dataset": "holdout"}
 CASES: dict[str, tuple[Gate, Lookup | None, Lookup | None, str, str]] = {
     "a value at its minimum passes": (
         metric(min=0.9), version("2", {"auc": 0.9}), None, "Pass", "auc: 0.9, needs 0.9"),
@@ -117,7 +118,8 @@ CASES: dict[str, tuple[Gate, Lookup | None, Lookup | None, str, str]] = {
         "no slice matches slice/*/recall in the evaluation of version 2"),
     "of many failing slices three are shown": (
         slices(min=0.9), version("2", {f"slice/s{number}/recall": 0.1 for number in range(5)}), None, "Fail",
-        "recall[slice/s0]: 0.1, needs 0.9; recall[slice/s1]: 0.1, needs 0.9; recall[slice/s2]: 0.1, needs 0.9; and 2 more"),
+        "recall[slice/s0]: 0.1, needs 0.9; recall[slice/s1]: 0.1, needs 0.9; "
+        "recall[slice/s2]: 0.1, needs 0.9; and 2 more"),
     "a pattern of its own finds its slices": (
         slices(min=0.5, match="by-*-group"), version("2", {"by-young-group/recall": 0.4}), None, "Fail",
         "recall[by-young-group]: 0.4, needs 0.5"),

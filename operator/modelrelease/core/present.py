@@ -14,6 +14,7 @@ from modelrelease.api.status import CheckStatus, Condition, ModelReleaseStatus, 
 
 from . import checks, plan
 from .draft import Draft, Why
+from .fit import fit
 from .stops import missing_data
 
 REFRESH_EVERY = timedelta(seconds=60)
@@ -33,7 +34,7 @@ def present(draft: Draft) -> ModelReleaseStatus:
     stable = status.stable
     changed = status.phase != why.phase or _reason_of(status) != why.reason
     since = draft.now if changed or status.summary.since is None else status.summary.since
-    return status.model_copy(
+    presented = status.model_copy(
         update={
             "observed_generation": draft.obs.generation,
             "phase": why.phase.value,
@@ -52,6 +53,7 @@ def present(draft: Draft) -> ModelReleaseStatus:
             "conditions": _conditions(draft, why),
         }
     )
+    return fit(presented)
 
 
 def worth_writing(before: ModelReleaseStatus, after: ModelReleaseStatus, draft: Draft) -> ModelReleaseStatus:

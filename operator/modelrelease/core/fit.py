@@ -1,0 +1,59 @@
+"""Keeps a status within 64 KiB, whatever people have named and however many rules they wrote.
+
+Only texts for people get shorter, and only where there are very many of them: verdicts, figures, evidence, commands and
+everything else that a decision depends on stay, and so does the message of the phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelrelease.api.status import ModelReleaseStatus
+
+LIMIT_BYTES = 60 * 1024
+"""Of 64 KiB; texts that must stay may still grow a little."""
+_FEW = 32  # so many entries of every list together fit with their longest texts
+_LEVELS = (96, 32)  # characters left of each text
+_CONDITION_FACTOR = 4
+
+
+def fit(status: ModelReleaseStatus) -> ModelReleaseStatus:
+    """The status with texts shortened as far as its size asks for; the same object where it asks for nothing."""
+    lists = (status.gates, status.checks, status.history, status.quarantine, status.commands)
+    if sum(len(items) for items in lists) <= _FEW:
+        return status
+    fitting = status
+    for level in _LEVELS:
+        if len(fitting.model_dump_json(by_alias=True, exclude_none=True).encode()) <= LIMIT_BYTES:
+            return fitting
+        fitting = _shortened(status, level)
+    return fitting
+
+
+def _shortened(status: ModelReleaseStatus, level: int) -> ModelReleaseStatus:
+    short = _to(level)
+    longer = _to(level * _CONDITION_FACTOR)
+    gates = [
+        item.model_copy(update={"message": short(item.message), "dataset": None, "source": None})
+        for item in status.gates
+    ]
+    return status.model_copy(
+        update={
+            "gates": tuple(gates),
+            "checks": tuple(item.model_copy(update={"message": short(item.message)}) for item in status.checks),
+            "history": tuple(item.model_copy(update={"message": short(item.message)}) for item in status.history),
+            "quarantine": tuple(item.model_copy(update={"message": short(item.message)}) for item in status.quarantine),
+            "commands": tuple(item.model_copy(update={"result": short(item.result)}) for item in status.commands),
+            "conditions": tuple(
+                item.model_copy(update={"message": longer(item.message)}) for item in status.conditions
+            ),
+        }
+    )
+
+
+def _to(size: int) -> Callable[[str], str]:
+    def cut(text: str) -> str:
+        encoded = text.encode()
+        return text if len(encoded) <= size else encoded[: size - 3].decode(errors="ignore") + "…"
+
+    return cut
