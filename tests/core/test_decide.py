@@ -349,6 +349,15 @@ def test_crashing_pods_with_traffic_are_harm() -> None:
     assert (case.rest, case.weight) == (("RollingBack", "OOMKilled"), 0)
 
 
+def test_crashes_that_pods_got_over_are_no_harm_when_the_candidate_grows() -> None:
+    case = release(1, Stage.STARTING, replicas=1, carries=1)
+    digest = revision("8").revision
+    pods = replace(case.obs.workloads[digest], replicas=1, ready=1, crashes=5)
+    grown = case.see(workloads={**case.obs.workloads, digest: pods}, samples=HEALTHY)
+    grown = grown.edit(8, workload={**spec_workload(), "replicas": 8}).later(5).decided()
+    assert (grown.status.phase, grown.status.quarantine) == ("Progressing", ())
+
+
 def test_pods_that_never_become_ready_are_harm_after_the_deadline() -> None:
     case = release(0, Stage.STARTING).see(pods={"8": 0})
     assert case.later(599).decided().rest == ("Progressing", "Starting")

@@ -30,7 +30,7 @@ from modelrelease.api.status import (
 )
 
 from . import checks, plan
-from .observation import CAPACITY, AliasTarget, Observation, Workload
+from .observation import CRASHES, AliasTarget, Observation, Workload
 from .revision import Revision
 
 HISTORY, QUARANTINE, COMMANDS = 10, 20, 20
@@ -262,8 +262,9 @@ class Draft:
         if former is not None:
             previous = PreviousStatus(**_common(former), replaced_at=self.now)
         self._remember(candidate, outcome, harm.reason, harm.message)
+        size = plan.replicas(self.spec) if self.spec is not None else candidate.replicas
         self.put(
-            stable=StableStatus(**_common(candidate), promoted_at=self.now),
+            stable=StableStatus(**{**_common(candidate), "replicas": size}, promoted_at=self.now),
             previous=previous,
             candidate=None,
             step=None,
@@ -312,16 +313,17 @@ class Draft:
 
     # -- what the cluster shows -------------------------------------------------------------------------------------
     def pod_harm(self) -> Harm | None:
-        """The candidate's pods crash: harm. Pods that are lost or cannot be placed are not (`pods_lost`)."""
+        """Pods crash of themselves: at once harm where they carry traffic, else when it happens again and again.
+
+        Crashes that were got over are none, nor are pods that are lost or cannot be placed (`pods_lost`).
+        """
         candidate = self.candidate
         pods = self.workload(candidate.revision)
-        if pods.crashes == 0 or pods.fault in CAPACITY:
+        if pods.fault not in CRASHES or pods.crashes == 0:
             return None
         if pods.ready < candidate.carries or (pods.crashes >= CRASHES_ALLOWED and pods.ready < candidate.replicas):
-            reason = Reason(pods.fault.value) if pods.fault else Reason.CANDIDATE_CRASHED
-            return Harm(
-                reason, f"pods of v{candidate.version} crash: {pods.fault_message or f'{pods.crashes} crashes'}"
-            )
+            words = f"pods of v{candidate.version} crash: {pods.fault_message or f'{pods.crashes} crashes'}"
+            return Harm(Reason(pods.fault.value), words)
         return None
 
     def pods_lost(self) -> bool:

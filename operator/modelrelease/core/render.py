@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from modelrelease.api.base import GROUP
@@ -21,6 +22,9 @@ from .revision import Revision
 
 NAME_LABEL, REVISION_LABEL = f"{GROUP}/name", f"{GROUP}/revision"
 SEQUENCE = f"{GROUP}/sequence"
+SINCE = f"{GROUP}/since"
+"""Label: when what a child is for began. A new decision thereby rewrites a child that already looks as it should, and
+the late write of a leader that stalled under the old one collides with it."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 _SLOTS: tuple[Slot, ...] = ("a", "b")
 _IDLE = "none"  # selects nothing: a slot that no revision holds
@@ -61,13 +65,14 @@ def render(
     ports = _ports(status, revisions)
     if ports is None:
         return ()
-    held = slots_of(status)
+    held, since = slots_of(status), _since(status)
     for slot in _SLOTS:
-        children.append(_service(release, slot, held.get(slot, _IDLE), ports))
+        revision = held.get(slot, _IDLE)
+        children.append(_marked(_service(release, slot, revision, ports), since.get(revision)))
     if status.traffic is not None and spec is not None:
-        children.append(_route(spec, status.traffic, release))
+        children.append(_marked(_route(spec, status.traffic, release), status.traffic.set_at))
     elif status.traffic is not None and live_route is not None:
-        children.append(_reweighted(live_route, status.traffic, release))
+        children.append(_marked(_reweighted(live_route, status.traffic, release), status.traffic.set_at))
     children.append(_pod_monitor(release, status, revisions))
     return tuple(children)
 
@@ -99,13 +104,35 @@ def deployment(revision: Revision, replicas: int) -> Child:
 
 def _deployments(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Iterator[Child]:
     candidate = status.candidate if status.candidate and status.candidate.stage is not Stage.GATING else None
+    since = _since(status)
     done: set[str] = set()
     for role in (status.stable, candidate, status.previous):
         revision = revisions.get(role.key) if role else None
         if role is None or revision is None or revision.revision in done:
             continue
         done.add(revision.revision)
-        yield deployment(revision, role.replicas)
+        yield _marked(deployment(revision, role.replicas), since.get(revision.revision))
+
+
+def _since(status: ModelReleaseStatus) -> Mapping[str, datetime]:
+    """Since when each revision has the role that it has."""
+    began: dict[str, datetime] = {}
+    if status.previous is not None:
+        began[status.previous.revision] = status.previous.replaced_at
+    if status.candidate is not None and status.candidate.stage is not Stage.GATING:
+        began[status.candidate.revision] = status.candidate.started_at
+    if status.stable is not None:
+        began[status.stable.revision] = status.stable.promoted_at
+    return began
+
+
+def _marked(child: Child, since: datetime | None) -> Child:
+    if since is None:
+        return child
+    mark = since.astimezone(UTC).strftime("%Y%m%dT%H%M%S.") + f"{since.microsecond // 1000:03d}Z"
+    metadata = child.body["metadata"]
+    body = {**child.body, "metadata": {**metadata, "labels": {**metadata["labels"], SINCE: mark}}}
+    return Child(child.kind, child.name, body)
 
 
 def _environment(revision: Revision) -> list[dict[str, str]]:
