@@ -36,10 +36,10 @@ you see what `kubectl get modelrelease -w` shows. Nothing outside is touched; Ct
 {how_long}
 """
 
-_COLD = """The first time this builds Kubernetes and its companions from source: up to 20 minutes on 2 cores. They are kept
+_COLD = """The first time this builds Kubernetes and its companions from source: up to 20 minutes on 2 cores. They stay
 under ~/.cache/modelrelease, and the next time takes about 5 minutes."""
 _WARM = "The programs are built already: this takes about 5 minutes."
-_WIDTHS = (7, 7, 9, 11, 10, 6, 96, 4)
+_WIDTHS = (7, 7, 9, 11, 10, 6, 74)
 INSIDE = "MODELRELEASE_DEMO_BEGAN"
 """Set for the part that runs in the cluster's network, to the time at which the demo began."""
 
@@ -74,7 +74,8 @@ def _play(cluster: Cluster) -> int:
         with _watching(cluster):
             try:
                 for number, (title, scene) in enumerate(SCENES, start=1):
-                    print(f"\n{_BOLD}{number}. {title}{_PLAIN}\n  {_DIM}{scene.__doc__}{_PLAIN}", flush=True)
+                    print(f"\n{_BOLD}{number}. {title}{_PLAIN}   {_DIM}{time.time() - began:.0f}s", flush=True)
+                    print(f"  {scene.__doc__}{_PLAIN}", flush=True)
                     scene(theatre)
                     print(f"  {_GREEN}as it must be{_PLAIN}; {theatre.traffic.describe()}", flush=True)
                 failures = theatre.failures()
@@ -115,7 +116,7 @@ def _watching(cluster: Cluster) -> Iterator[None]:
             cells = re.split(r"\s{2,}", line.strip())
             if len(cells) > 2 and cells[:-1] != last:
                 last = cells[:-1]
-                row = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=False))
+                row = "  ".join(f"{cell[:width]:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=False))
                 print(f"  {_CYAN}{row.rstrip()}{_PLAIN}", flush=True)
 
     thread = threading.Thread(target=copy, daemon=True)

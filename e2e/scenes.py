@@ -1,7 +1,7 @@
-"""What a team and its SRE live through, as seven scenes on real parts: told by the demo, held to account by the tests.
+"""What a team and its SRE live through, as scenes on real parts, told by the demo and held to account by tests.
 
-Each scene acts as people do (kubectl apply, kubectl annotate, a kill, an outage), waits for what must follow, checks it,
-and returns what it measured. They build on each other in the order of SCENES. A scene that does not see what it must
+Each scene acts as people do (kubectl apply, kubectl annotate, a kill, an outage), waits for what must follow and
+checks it. They build on each other in the order of SCENES. A scene that does not see what it must
 raises SceneError, with the release's own words.
 """
 
@@ -212,7 +212,10 @@ def prometheus_away(theatre: Theatre, seconds: float = 60) -> None:
         time.sleep(2)
     theatre.stack.cluster.start_prometheus()
     theatre.wait("evidence is back", lambda seen: _condition(seen, "EvidenceAvailable")["status"] == "True", 60)
-    _expect(weight(before), weight(theatre.stack.status()), "the weight just after the outage")
+    status = theatre.stack.status()
+    _expect(weight(before), weight(status), "the weight just after the outage")
+    if _counted(status) <= _counted(before):
+        raise SceneError(f"evidence must grow on: {_counted(before)} requests before, {_counted(status)} after")
 
 
 def weight_edited(theatre: Theatre) -> None:

@@ -1,7 +1,7 @@
-"""Everything that a release needs around it, for real: cluster, gateway, Prometheus, MLflow, models, the operator's pod.
+"""Everything that a release needs around it, for real: cluster, gateway, Prometheus, MLflow, models, the operator.
 
-Here lives what the demo and the end-to-end tests stand on; what they do on it is in `scenes`. Rule kept: everything ends
-with `down()`, whatever failed before.
+Here lives what the demo and the end-to-end tests stand on; what they do on it is in `scenes`. Rule kept: everything
+ends with `down()`, whatever failed before.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +53,30 @@ class Stack:
         self.mlflow_url = f"http://{cluster.host_ip}:{MLFLOW_PORT}"
         operator, model_server = images.operator(), images.model_server()
         self.model_server_image = model_server.reference
-        for image in (operator, model_server):
-            cluster.load_image(image.archive)
+        with ThreadPoolExecutor() as beside:  # what waits for disks and other processes waits at the same time
+            loading = beside.submit(self._load, operator, model_server)
+            training = beside.submit(self._train, server)
+            self.gateway = cluster.start_gateway()
+            self.say(f"gateway {self.gateway.name} programmed")
+            self.prometheus_url = cluster.start_prometheus()
+            self.say("Prometheus scrapes")
+            cluster.advertise_gpus(GPUS)
+            cluster.kubectl("create", "namespace", TEAM_NAMESPACE)
+            loading.result()
+            self.install_operator(operator)
+            self.say("the operator is ready")
+            training.result()
+
+    def _load(self, *loaded: images.Image) -> None:
+        for image in loaded:
+            self.cluster.load_image(image.archive)
         self.say("images loaded")
-        self.gateway = cluster.start_gateway()
-        self.say(f"gateway {self.gateway.name} programmed")
-        self.prometheus_url = cluster.start_prometheus()
-        self.say("Prometheus scrapes")
-        cluster.advertise_gpus(GPUS)
-        cluster.kubectl("create", "namespace", TEAM_NAMESPACE)
+
+    def _train(self, server: MlflowServer) -> None:
         wait_until("MLflow", server.healthy, timeout_s=120)
         self.say("MLflow answers")
         self.versions = train_all(self.mlflow_url)
         self.say("models trained and registered: " + ", ".join(f"v{v.version} {n}" for n, v in self.versions.items()))
-        self.install_operator(operator)
-        self.say("the operator is ready")
 
     def install_operator(self, image: images.Image) -> None:
         """Install the chart, as a user would."""
@@ -167,6 +177,8 @@ def digits(stack: Stack, version: int, **changes: Any) -> dict[str, Any]:
             "gateway": {
                 "parentRefs": [{"name": stack.gateway.name, "namespace": stack.gateway.namespace}],
                 "hostnames": [HOSTNAME],
+                # the gateway's own limit (15 s for Envoy) would cut long streams
+                "rule": {"timeouts": {"request": "10m"}},
             }
         },
         "gates": [

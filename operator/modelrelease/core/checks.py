@@ -194,9 +194,10 @@ def _sentence(
     seen = f"{what} {share(canary.rate)} ({canary.bad:,.0f} of {canary.total:,.0f}){against}{limit}"
     if verdict == "Fail":
         return seen
-    if verdict == "Waiting" and needed is not None:
+    leaning = percent >= 50  # towards a rollback: then that is what people should be told
+    if verdict == "Waiting" and needed is not None and not leaning:
         return f"{seen}: about {needed:,} more requests needed to pass"
-    if verdict == "Waiting":
+    if verdict == "Waiting" and not leaning:
         return f"{seen}: cannot be decided at this margin"
     return f"{seen}: evidence {percent} % of what a rollback needs"
 

@@ -214,4 +214,4 @@ def _failing(draft: Draft) -> Harm | None:
 def _most_telling(draft: Draft) -> str:
     assert draft.judgement is not None, "judged before"
     item = max(draft.judgement.checks, key=lambda check: check.evidence_percent)
-    return f"{item.message}; too suspicious to raise, not enough for a rollback"
+    return f"{item.message}; the weight does not rise"
