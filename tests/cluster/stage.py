@@ -8,6 +8,7 @@ waiting. `Tampered` lets a test interfere with single requests of the operator: 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -245,8 +246,15 @@ class Stage:
         """One pass, and the look-ups that it asked for."""
         worker = process or self.operator
         again = await worker.reconciler(self.key)
+        await self._evidence_is_kept(worker)
         await worker.read_registry()
         return again
+
+    async def _evidence_is_kept(self, process: Process) -> None:
+        """Polls are asked for from where the recorded evidence ends, or those between would be lost."""
+        want, evidence = process.feed.wanted.get(self.key), (await self.status()).evidence
+        if want is not None and evidence is not None:
+            assert want.since.timestamp() == json.loads(evidence)["at"]
 
     async def until(self, done: Callable[[ModelReleaseStatus], bool], *, most: int = 80) -> ModelReleaseStatus:
         """Work, play and skip time until the status is as wanted."""
@@ -269,7 +277,16 @@ class Stage:
         assert (status.phase, status.summary.serving) == ("Promoted", f"{version} 2/2")
         return status
 
+    async def passes(self, count: int, *, apart_s: float = 5) -> ModelReleaseStatus:
+        """So many passes, with play and time between them."""
+        for _ in range(count):
+            await self.work()
+            await self.play()
+            self.clock.skip(apart_s)
+        return await self.status()
+
     async def _go(self, most: int) -> AsyncIterator[ModelReleaseStatus]:
+        idle = 0
         for _ in range(most):
             process = self.operator
             process.woken = False
@@ -279,9 +296,11 @@ class Stage:
             live = await self.live(MODEL_RELEASE)
             yield read(live)
             if process.woken or played or live["metadata"]["resourceVersion"] != before:
+                idle = 0
                 continue
+            idle += 1
             sampled = self.key in process.feed.wanted
-            if (again is None and not sampled) or ((again or 0) > 3600 and not sampled):
+            if not sampled and (again is None or again > 3600 or idle == 3):
                 return
             self.clock.skip(min(again or 20.0, GRID.total_seconds() if sampled else 20.0) + 0.01)
         raise AssertionError("it does not come to rest")

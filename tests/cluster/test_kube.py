@@ -139,6 +139,35 @@ async def test_refused_carries_the_words_of_the_api_server(
     assert len(refused.value.message) <= 600
 
 
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        pytest.param({"imagee": "x"}, "field not declared in schema", id="an unknown field"),
+        pytest.param({"resources": {"limits": {"cpu": "lots"}}}, "quantities must match", id="a bad quantity"),
+        pytest.param(
+            {"ports": [{"containerPort": 80}] * 2}, "duplicate entries for key", id="a port that is there twice"
+        ),
+        pytest.param({"imagePullPolicy": "Sometimes"}, 'Unsupported value: "Sometimes"', id="a bad value"),
+    ],
+)
+async def test_apply_of_a_body_that_does_not_fit_its_kind_is_refused(
+    client: Kube, namespace: str, container: dict[str, Any], words: str
+) -> None:
+    body = deployment()
+    body["spec"]["template"]["spec"]["containers"][0].update(container)
+    with pytest.raises(Refused, match=words):
+        await client.apply(DEPLOYMENT, namespace, "web", body, dry_run=True)
+
+
+async def test_apply_with_a_resource_version_that_nothing_has_creates_and_never_changes(
+    client: Kube, namespace: str
+) -> None:
+    created = await client.apply(DEPLOYMENT, namespace, "web", at(deployment(replicas=2), resourceVersion="1"))
+    with pytest.raises(Conflict):
+        await client.apply(DEPLOYMENT, namespace, "web", at(deployment(replicas=3), resourceVersion="1"))
+    assert await client.get(DEPLOYMENT, namespace, "web") == created
+
+
 async def test_apply_creates_changes_and_takes_back_its_own_fields_only(client: Kube, namespace: str) -> None:
     await client.apply(DEPLOYMENT, namespace, "web", deployment(replicas=2, minReadySeconds=5))
     await client.patch(DEPLOYMENT, namespace, "web", {"metadata": {"annotations": {"note": "by hand"}}})

@@ -29,6 +29,8 @@ PAGE_SIZE = 500
 _MESSAGE_LIMIT = 600
 _NOTE_LIMIT_BYTES = 1024
 _NO_ANSWER = "the Kubernetes API did not answer in time"
+# What server-side apply answers where a body does not fit its kind: an unknown field, a bad quantity, an item twice.
+_SAYS_500_AND_MEANS_400 = ("failed to create typed patch object", "failed to convert new object")
 _ESCAPED_BY_GO = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
@@ -435,6 +437,8 @@ def _error(status: int, answer: Object) -> KubeError:
             return NotFound(message)
         case ((401 | 429), _):
             return Unreachable(f"the Kubernetes API answered {status}: {message}")
+        case 500, _ if message.startswith(_SAYS_500_AND_MEANS_400):
+            return Refused(message)
         case _ if status >= 500:
             return Unreachable(f"the Kubernetes API answered {status}: {message}")
         case _:

@@ -153,6 +153,7 @@ def _see(draft: Draft) -> None:
         draft.put(stable=stable.model_copy(update={"replicas": size or stable.replicas, "ready": ready}))
     if status.candidate is not None:
         _see_candidate(draft)
+        _see_record(draft)
     _see_previous(draft)
     _see_alias(draft)
 
@@ -165,6 +166,14 @@ def _see_candidate(draft: Draft) -> None:
     reached = behind and route is not None and route.weights.get(candidate.slot, 0) > 0
     ready = draft.workload(candidate.revision).ready
     draft.put_candidate(ready=ready, exposed=candidate.exposed or reached)
+
+
+def _see_record(draft: Draft) -> None:
+    """Somebody deleted the candidate's ControllerRevision: nobody knows any more what it runs or how it is judged."""
+    candidate = draft.candidate
+    if candidate.stage is not Stage.RETURNING and draft.revision(candidate.key) is None:
+        words = f"the ControllerRevision of v{candidate.version} was deleted; the rollout starts again"
+        draft.give_back(Outcome.SUPERSEDED, Harm(Reason.STATUS_REBUILT, words))
 
 
 def _see_previous(draft: Draft) -> None:
@@ -293,6 +302,8 @@ def _starting(draft: Draft, target: Target) -> None:
     candidate, first = draft.candidate, draft.status.stable is None
     need = plan.pods_needed(draft.spec, revision, candidate.step, first=first)
     if not _pods_ready(draft, need, parse_duration(draft.spec.rollout.progress_deadline)):
+        if isinstance(target, Why) and target.reason is Reason.NAME_CONFLICT and draft.candidate.returning is None:
+            draft.rest(Phase.HELD, target.reason, target.message)  # perhaps it is what keeps the pods away
         return
     since = candidate.ready_since or draft.now
     draft.put_candidate(ready_since=since)
