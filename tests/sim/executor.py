@@ -30,11 +30,13 @@ def one_pass(world: World) -> Steps:
         world.revisions.setdefault(revision.key, revision)
         yield "stored a revision"
     changed = decision.status is not status
+    change = Change(spec, status, decision.status, obs, now, live.get(("HTTPRoute", RELEASE)))
+    world.decisions.append(change)
     if changed:
         if world.status_version != version:
             return True  # 409: read and decide again
         world.status, world.status_version = decision.status, version + 1
-        world.changes.append(Change(spec, status, decision.status, obs, now, live.get(("HTTPRoute", RELEASE))))
+        world.changes.append(change)
         yield "recorded"
     world.wants = decision.wants
     revisions = {**obs.revisions, **{item.key: item for item in decision.store}}

@@ -15,7 +15,7 @@ from typing import Any
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Outcome, StableStatus, Stage
 from modelrelease.core.decide import decide
-from modelrelease.core.observation import CAPACITY, ModelVersion, RegistryView
+from modelrelease.core.observation import CAPACITY, CRASHES, ModelVersion, RegistryView
 from modelrelease.core.render import REVISION_LABEL, render
 from modelrelease.core.revision import Revision
 from tests.sim.world import RELEASE, Change, World, Write, weights_of
@@ -124,6 +124,20 @@ def rule_2_only_harm_rolls_back(world: World, change: Change) -> None:
             assert never or (pods is not None and pods.crashes > 0)
 
 
+def rule_2_harm_is_answered(world: World, change: Change) -> None:
+    """Rule 2: what crashes under traffic, or has failed users for a minute, loses all traffic, whatever else is so."""
+    candidate, stable = change.before.candidate, change.before.stable
+    if candidate is None or stable is None or candidate.returning or not weight(change.before, candidate):
+        return
+    pods, traffic = change.obs.workloads.get(candidate.revision), change.before.traffic
+    crashes = pods is not None and pods.fault in CRASHES and pods.ready < candidate.carries
+    failing = timedelta()
+    if change.obs.samples.problem is None and change.now == world.now and traffic is not None and not candidate.fast:
+        failing = min(world.harmful_for(candidate.revision, stable.revision), change.now - traffic.set_at)
+    if crashes or failing >= timedelta(seconds=60):
+        assert weight_of(change.after, candidate.revision) == 0
+
+
 def rule_2_missing_data_does_not_promote(change: Change) -> None:
     """Rule 2: an outage of Prometheus never ends in a promotion."""
     before, after = change.before.candidate, change.after.stable
@@ -138,7 +152,8 @@ def rule_2_lost_pods_retreat(change: Change) -> None:
     before, after = change.before.candidate, change.after.candidate
     if before is None or after is None or before.key != after.key or after.retreats == before.retreats:
         return
-    assert after.stage is Stage.STARTING
+    superseded = after.returning is not None and after.returning.outcome is Outcome.SUPERSEDED
+    assert after.stage is Stage.STARTING or superseded
     assert weight(change.after, after) == 0
     assert change.after.quarantine == change.before.quarantine
 
@@ -272,6 +287,8 @@ WRITE_RULES = (
 
 def judge(world: World) -> None:
     """Hold everything that was recorded and written since the last call against the rules."""
+    for change in world.decisions:
+        rule_2_harm_is_answered(world, change)
     for change in world.changes:
         for rule in CHANGE_RULES:
             rule(change)
@@ -279,6 +296,7 @@ def judge(world: World) -> None:
     for write in world.writes:
         for check in WRITE_RULES:
             check(write)
+    world.decisions.clear()
     world.changes.clear()
     world.writes.clear()
     users_reach_a_deployment(world)

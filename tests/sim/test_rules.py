@@ -27,13 +27,14 @@ FAULTS = st.sampled_from(list(Faults.__dataclass_fields__))
 
 
 class ReleaseMachine(RuleBasedStateMachine):
-    """One release; `nonce` makes every command another one."""
+    """One release; `nonce` makes every command another one. A status is lost once at most, or nothing would get far."""
 
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
         self.stalled: list[Steps] = []
         self.nonce = 0
+        self.lost_before = False
 
     # -- the operator ------------------------------------------------------------------------------------------------
     def work(self) -> bool:
@@ -55,17 +56,35 @@ class ReleaseMachine(RuleBasedStateMachine):
             rules.judge(self.world)
         return True
 
-    @initialize(gates=st.sampled_from(sorted(GATES)), checks=st.sampled_from(sorted(CHECKS)), running=st.booleans())
-    def first(self, gates: str, checks: str, running: bool) -> None:
+    @initialize(
+        gates=st.sampled_from(sorted(GATES)),
+        checks=st.sampled_from(sorted(CHECKS)),
+        serving=st.booleans(),
+        harmful=st.booleans(),
+        ticks=st.integers(0, 24),
+    )
+    def first(self, gates: str, checks: str, serving: bool, harmful: bool, ticks: int) -> None:
+        """A first release that has not begun, or a rollout from version 1 to 2 somewhere on its way."""
         self.world.edit(gates=gates, checks=checks)
-        if running:
+        if serving:
             self.time_passes(8)
+            self.world.edit(version="2")
+            self.world.harmful |= {"2"} if harmful else set()
+            self.time_passes(ticks)
 
     @rule(ticks=st.integers(1, 12))
     def time_passes(self, ticks: int) -> None:
         for _ in range(ticks):
             self.world.tick()
             self.work()
+
+    @rule(ticks=st.integers(4, 24))
+    def much_time_passes(self, ticks: int) -> None:
+        self.time_passes(ticks)
+
+    @rule(ticks=st.integers(1, 3))
+    def some_time_passes(self, ticks: int) -> None:
+        self.time_passes(ticks)
 
     @rule(ticks=st.integers(1, 6))
     def time_passes_without_operator(self, ticks: int) -> None:
@@ -92,12 +111,14 @@ class ReleaseMachine(RuleBasedStateMachine):
     def stalled_leader_goes_on(self) -> None:
         self.drive(self.stalled.pop(0))
 
+    @precondition(lambda self: not self.lost_before)
     @precondition(lambda self: ("HTTPRoute", RELEASE) in self.world.children or not self.world.status.stable)
     @rule()
     def status_is_lost(self) -> None:
         self.work()
         self.world.status = ModelReleaseStatus()
         self.world.status_version += 1
+        self.lost_before = True
 
     # -- people ------------------------------------------------------------------------------------------------------
     @rule(version=VERSIONS)
@@ -116,10 +137,10 @@ class ReleaseMachine(RuleBasedStateMachine):
             st.fixed_dictionaries({"checks": st.sampled_from(sorted(CHECKS))}),
             st.fixed_dictionaries({"weights": st.sampled_from([(20, 60, 100), (5, 100), (100,)])}),
             st.fixed_dictionaries({"holdback": st.sampled_from([0, 10, 50])}),
-            st.fixed_dictionaries({"suspend": st.booleans()}),
+            st.fixed_dictionaries({"suspend": st.sampled_from([False, False, True])}),
             st.fixed_dictionaries({"policy": st.booleans()}),
             st.fixed_dictionaries({"set_alias": st.booleans()}),
-            st.fixed_dictionaries({"broken": st.booleans()}),
+            st.fixed_dictionaries({"broken": st.sampled_from([False, False, True])}),
             st.fixed_dictionaries({"on_inconclusive": st.sampled_from(["Hold", "Rollback", "Promote"])}),
         )
     )
@@ -146,12 +167,44 @@ class ReleaseMachine(RuleBasedStateMachine):
         self.nonce += 1
         self.world.command = f"{verb}@{revision}-{self.nonce}"
 
-    # -- faults ------------------------------------------------------------------------------------------------------
-    @rule(fault=FAULTS, on=st.booleans())
-    def something_breaks_or_heals(self, fault: str, on: bool) -> None:
-        setattr(self.world.faults, fault, on)
+    @rule(ticks=st.integers(2, 12))
+    def people_suspend_for_a_while(self, ticks: int) -> None:
+        self.world.edit(suspend=True)
+        self.time_passes(ticks)
+        self.world.edit(suspend=False)
 
-    @rule(version=VERSIONS, mode=st.sampled_from(["fine", "fine", "crash", "oom", "never"]))
+    @rule(accuracy=st.sampled_from([0.4, 0.8, 0.9]), ticks=st.integers(2, 12))
+    def evaluation_of_the_candidate_changes(self, accuracy: float, ticks: int) -> None:
+        candidate = self.world.status.candidate
+        if candidate is not None:
+            self.world.accuracy[candidate.version] = accuracy
+            self.time_passes(ticks)
+
+    @rule(ticks=st.integers(2, 12), heals=st.booleans())
+    def prometheus_is_away(self, ticks: int, heals: bool) -> None:
+        self.world.faults.prometheus = True
+        self.time_passes(ticks)
+        self.world.faults.prometheus = not heals
+
+    @rule(mode=st.sampled_from(["crash", "oom", "never"]), ticks=st.integers(0, 12))
+    def pods_of_the_candidate_behave(self, mode: str, ticks: int) -> None:
+        candidate = self.world.status.candidate
+        if candidate is not None:
+            self.world.pod_modes[candidate.version] = mode
+            self.time_passes(ticks)
+            self.world.pod_modes.clear()
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+    @rule(fault=FAULTS, ticks=st.integers(0, 6))
+    def something_breaks(self, fault: str, ticks: int) -> None:
+        setattr(self.world.faults, fault, True)
+        self.time_passes(ticks)
+
+    @rule()
+    def everything_heals(self) -> None:
+        self.world.faults = Faults()
+
+    @rule(version=VERSIONS, mode=st.sampled_from(["fine", "fine", "fine", "crash", "oom", "never"]))
     def pods_behave(self, version: str, mode: str) -> None:
         self.world.pod_modes[version] = mode
 

@@ -87,7 +87,7 @@ class Wish:
 def spec_of(wish: Wish) -> ModelReleaseSpec:
     """The wish as a spec."""
     model = {"name": MODEL, "alias": wish.alias} if wish.alias else {"name": MODEL, "version": int(wish.version or 0)}
-    phases = [{"name": f"p{weight}", "weight": weight, "duration": "10s", "timeout": "5m"} for weight in wish.weights]
+    phases = [{"name": f"p{weight}", "weight": weight, "duration": "20s", "timeout": "5m"} for weight in wish.weights]
     return ModelReleaseSpec.model_validate(
         {
             "model": model,
@@ -210,6 +210,7 @@ class World:
     carried: dict[str, datetime] = field(default_factory=dict)  # when a weight of the operator's last gave it users
     by_hand: set[int] = field(default_factory=set)  # generations of the route; users of those nobody can count on
     harm_seen: set[str] = field(default_factory=set)
+    decisions: list[Change] = field(default_factory=list)  # of every pass, whether it was recorded or not
     changes: list[Change] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
 
@@ -319,6 +320,24 @@ class World:
         if not self.faults.no_samples:
             self.polls.append(Poll(self.now, arms))
             del self.polls[:-POLLS_KEPT]
+
+    def harmful_for(self, revision: str, stable: str) -> timedelta:
+        """How long without a break the counts have shown a revision at its worst and the other one well."""
+        since = self.now
+        for poll in reversed(self.polls):
+            canary, other = poll.arms.get(revision), poll.arms.get(stable)
+            if canary is None or other is None or poll.at != since:
+                break
+            (seen, beside) = (canary["*"], other["*"])
+            if (
+                seen.total < 50
+                or seen.bad < HARMFUL * seen.total
+                or beside.total < 50
+                or beside.bad > beside.total / 50
+            ):
+                break
+            since -= TICK
+        return self.now - since
 
     # -- what can be seen --------------------------------------------------------------------------------------------
     def observe(self, *, fresh: bool = True) -> Observation:

@@ -160,12 +160,9 @@ def _see(draft: Draft) -> None:
 
 def _see_candidate(draft: Draft) -> None:
     """Its ready pods, and whether users have reached it: also by a weight that somebody set by hand."""
-    candidate, obs = draft.candidate, draft.obs
-    slot, route = obs.slots.get(candidate.slot), obs.route
-    behind = slot is not None and slot.revision == candidate.revision and draft.status.stable is not None
-    reached = behind and route is not None and route.weights.get(candidate.slot, 0) > 0
-    ready = draft.workload(candidate.revision).ready
-    draft.put_candidate(ready=ready, exposed=candidate.exposed or reached)
+    candidate = draft.candidate
+    reached = candidate.exposed or draft.reached(candidate.slot, candidate.revision)
+    draft.put_candidate(ready=draft.workload(candidate.revision).ready, exposed=reached)
 
 
 def _see_record(draft: Draft) -> None:

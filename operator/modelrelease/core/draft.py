@@ -90,6 +90,12 @@ class Draft:
         traffic = self.status.traffic
         return 0 if traffic is None else traffic.a if slot == "a" else traffic.b
 
+    def reached(self, slot: Slot, revision: str) -> bool:
+        """Whether the live route and Service send users to this revision beside stable, whoever has set them so."""
+        view, route = self.obs.slots.get(slot), self.obs.route
+        behind = view is not None and view.revision == revision and self.status.stable is not None
+        return behind and route is not None and route.weights.get(slot, 0) > 0
+
     @property
     def confirmed(self) -> bool:
         """Whether the gateway has accepted the weights that status names."""
@@ -165,6 +171,7 @@ class Draft:
     def begin(self, revision: Revision, *, fast: bool) -> None:
         """Make `revision` the candidate; its ControllerRevision is stored before status names it."""
         stable = self.status.stable
+        slot = plan.other_slot(stable.slot) if stable else "a"
         if self.obs.revisions.get(revision.key) is None:
             self.store.append(revision)
         self.put(
@@ -172,8 +179,9 @@ class Draft:
                 revision=revision.revision,
                 rules=revision.rules,
                 version=revision.version,
-                slot=plan.other_slot(stable.slot) if stable else "a",
+                slot=slot,
                 ready=self.workload(revision.revision).ready,
+                exposed=self.reached(slot, revision.revision),
                 stage=Stage.STARTING if fast else Stage.GATING,
                 step=plan.last_step(revision) if fast else 0,
                 started_at=self.now,

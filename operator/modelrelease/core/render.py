@@ -23,8 +23,8 @@ from .revision import Revision
 NAME_LABEL, REVISION_LABEL = f"{GROUP}/name", f"{GROUP}/revision"
 SEQUENCE = f"{GROUP}/sequence"
 SINCE = f"{GROUP}/since"
-"""Label: when what a child is for began. A new decision thereby rewrites a child that already looks as it should, and
-the late write of a leader that stalled under the old one collides with it."""
+"""Label: when the rollout or the weight began that a child is for. A new one thereby rewrites even a child that already
+looks as it should, and the late write of a leader that stalled under an older decision collides with that."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 _SLOTS: tuple[Slot, ...] = ("a", "b")
 _IDLE = "none"  # selects nothing: a slot that no revision holds
@@ -65,10 +65,10 @@ def render(
     ports = _ports(status, revisions)
     if ports is None:
         return ()
-    held, since = slots_of(status), _since(status)
+    held = slots_of(status)
     for slot in _SLOTS:
         revision = held.get(slot, _IDLE)
-        children.append(_marked(_service(release, slot, revision, ports), since.get(revision)))
+        children.append(_marked(_service(release, slot, revision, ports), _began(status, revision)))
     if status.traffic is not None and spec is not None:
         children.append(_marked(_route(spec, status.traffic, release), status.traffic.set_at))
     elif status.traffic is not None and live_route is not None:
@@ -104,26 +104,19 @@ def deployment(revision: Revision, replicas: int) -> Child:
 
 def _deployments(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Iterator[Child]:
     candidate = status.candidate if status.candidate and status.candidate.stage is not Stage.GATING else None
-    since = _since(status)
     done: set[str] = set()
     for role in (status.stable, candidate, status.previous):
         revision = revisions.get(role.key) if role else None
         if role is None or revision is None or revision.revision in done:
             continue
         done.add(revision.revision)
-        yield _marked(deployment(revision, role.replicas), since.get(revision.revision))
+        yield _marked(deployment(revision, role.replicas), _began(status, revision.revision))
 
 
-def _since(status: ModelReleaseStatus) -> Mapping[str, datetime]:
-    """Since when each revision has the role that it has."""
-    began: dict[str, datetime] = {}
-    if status.previous is not None:
-        began[status.previous.revision] = status.previous.replaced_at
-    if status.candidate is not None and status.candidate.stage is not Stage.GATING:
-        began[status.candidate.revision] = status.candidate.started_at
-    if status.stable is not None:
-        began[status.stable.revision] = status.stable.promoted_at
-    return began
+def _began(status: ModelReleaseStatus, revision: str) -> datetime | None:
+    """When a rollout of this revision began; what serves or served before has been written since."""
+    candidate = status.candidate
+    return candidate.started_at if candidate is not None and candidate.revision == revision else None
 
 
 def _marked(child: Child, since: datetime | None) -> Child:
