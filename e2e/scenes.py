@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from e2e.stack import HOSTNAME, SYSTEM_NAMESPACE, TEAM_NAMESPACE, Stack, digits
+from e2e.stack import HOSTNAME, TEAM_NAMESPACE, Stack, digits
 from e2e.traffic import Stream, Traffic
 from e2e.training import MODEL_NAME, sample_requests
 
@@ -178,15 +178,13 @@ def operator_killed(theatre: Theatre) -> None:
     theatre.stack.apply(rebuilt(theatre))
     theatre.wait_weight(20)
     before = theatre.wait("evidence was counted", lambda seen: _counted(seen) >= 20, 90)
-    pod = theatre.stack.operator_pod()["metadata"]["name"]
-    theatre.stack.cluster.kubectl(
-        *("delete", "pod", pod, "-n", SYSTEM_NAMESPACE, "--grace-period=0", "--force", "--wait=false")
-    )
+    restarts = theatre.stack.operator_restarts()
+    theatre.stack.kill_operator()
     killed = time.monotonic()
     theatre.stack.command("pause", before["candidate"]["revision"], "killed")
-    _until(lambda: theatre.stack.operator_pod()["metadata"]["name"] != pod, "a new operator pod exists", 60)
     after = theatre.wait("the new operator obeys", lambda seen: seen.get("paused") is True, 120)
     theatre.measured["seconds from kill -9 to the next operator's first decision"] = round(time.monotonic() - killed, 1)
+    _expect(restarts + 1, theatre.stack.operator_restarts(), "starts of the operator's container")
     theatre.stack.command("resume", before["candidate"]["revision"], "killed2")
     _expect(before["step"]["name"], after["step"]["name"], "the phase after the kill")
     _expect(before["candidate"]["startedAt"], after["candidate"]["startedAt"], "the rollout after the kill")
@@ -239,7 +237,8 @@ def weight_edited(theatre: Theatre) -> None:
 def slow_model(theatre: Theatre) -> None:
     """As good as any offline, slow on real requests: the latency check takes it back."""
     _until_drained(theatre)
-    theatre.release("slow")
+    # it can answer about five requests a second: a small share of traffic shows that as well as a large one
+    theatre.release("slow", rollout=_long_phases(weight=5))
     status = theatre.wait(
         "all traffic is back on v2",
         lambda seen: (
@@ -328,9 +327,9 @@ def _stream_on(theatre: Theatre, version: str) -> Stream:
     raise SceneError(f"no stream out of 60 reached v{version}")
 
 
-def _long_phases() -> dict[str, Any]:
+def _long_phases(weight: int = 20) -> dict[str, Any]:
     return {
-        "phases": [{"name": "canary", "weight": 20, "duration": "10m"}, {"name": "full", "weight": 100}],
+        "phases": [{"name": "canary", "weight": weight, "duration": "10m"}, {"name": "full", "weight": 100}],
         "bake": {"duration": "5s"},
         "progressDeadline": "3m",
     }

@@ -7,9 +7,11 @@ ends with `down()`, whatever failed before.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,19 @@ class Stack:
         )["items"]
         return next(pod for pod in pods if not pod["metadata"].get("deletionTimestamp"))
 
+    def kill_operator(self) -> None:
+        """kill -9 of the operator's process; the kubelet starts its container again. Raises when it is not seen."""
+        command = ["python", "-m", "modelrelease"]
+        found = [pid for pid, argv in _processes() if argv == command]
+        if not found:
+            raise RuntimeError("the operator's process cannot be seen from here; run inside the cluster's network")
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+
+    def operator_restarts(self) -> int:
+        """How often the operator's container was started again."""
+        return sum(int(state["restartCount"]) for state in self.operator_pod()["status"].get("containerStatuses") or ())
+
     def events(self, name: str = "digits") -> list[tuple[str, str]]:
         """(reason, note) of the Events about a release, oldest first."""
         items = self.cluster.get("events.events.k8s.io", "-n", TEAM_NAMESPACE)["items"]
@@ -145,6 +160,16 @@ class Stack:
 
     def _mlflow_host(self) -> str:
         return "0.0.0.0" if self.cluster.host_ip != "127.0.0.1" else "127.0.0.1"
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """Process ids and command lines of all that can be seen."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+        except OSError:  # it has just ended
+            continue
+        yield int(folder.name), argv
 
 
 def digits(stack: Stack, version: int, **changes: Any) -> dict[str, Any]:
