@@ -246,15 +246,8 @@ class Stage:
         """One pass, and the look-ups that it asked for."""
         worker = process or self.operator
         again = await worker.reconciler(self.key)
-        await self._evidence_is_kept(worker)
         await worker.read_registry()
         return again
-
-    async def _evidence_is_kept(self, process: Process) -> None:
-        """Polls are asked for from where the recorded evidence ends, or those between would be lost."""
-        want, evidence = process.feed.wanted.get(self.key), (await self.status()).evidence
-        if want is not None and evidence is not None:
-            assert want.since.timestamp() == json.loads(evidence)["at"]
 
     async def until(self, done: Callable[[ModelReleaseStatus], bool], *, most: int = 80) -> ModelReleaseStatus:
         """Work, play and skip time until the status is as wanted."""
@@ -286,16 +279,19 @@ class Stage:
         return await self.status()
 
     async def _go(self, most: int) -> AsyncIterator[ModelReleaseStatus]:
-        idle = 0
+        idle, seen, dirty = 0, "", True
         for _ in range(most):
             process = self.operator
-            process.woken = False
-            before = (await self.live(MODEL_RELEASE))["metadata"]["resourceVersion"]
+            process.woken, sent = False, len(process.kube.requests)
             again = await self.work(process)
-            played = await self.play()
+            dirty = dirty or any(request.writes for request in process.kube.requests[sent:])
+            played = dirty and await self.play()
+            dirty = played
             live = await self.live(MODEL_RELEASE)
+            self._evidence_is_kept(process, read(live))
             yield read(live)
-            if process.woken or played or live["metadata"]["resourceVersion"] != before:
+            before, seen = seen, live["metadata"]["resourceVersion"]
+            if process.woken or played or seen != before:
                 idle = 0
                 continue
             idle += 1
@@ -304,6 +300,12 @@ class Stage:
                 return
             self.clock.skip(min(again or 20.0, GRID.total_seconds() if sampled else 20.0) + 0.01)
         raise AssertionError("it does not come to rest")
+
+    def _evidence_is_kept(self, process: Process, status: ModelReleaseStatus) -> None:
+        """Polls are asked for from where the recorded evidence ends, or those between would be lost."""
+        want = process.feed.wanted.get(self.key)
+        if want is not None and status.evidence is not None:
+            assert want.since.timestamp() == json.loads(status.evidence)["at"]
 
     # -- what is there -----------------------------------------------------------------------------------------------
     async def status(self) -> ModelReleaseStatus:
