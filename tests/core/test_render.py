@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from modelrelease.api.release import ModelReleaseSpec
-from modelrelease.api.status import ModelReleaseStatus, Stage
+from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Stage
 from modelrelease.core.render import Child, deployment, render
 from modelrelease.core.revision import Revision
 from tests.api.builders import workload
@@ -175,3 +176,26 @@ def test_children_carry_nothing_that_argo_cd_or_helm_track() -> None:
         found = {*body["metadata"].get("labels", {}), *body["metadata"].get("annotations", {})}
         assert "app.kubernetes.io/instance" not in found
         assert not {key for key in found if "argocd" in key or "helm" in key}
+
+
+def test_a_revision_keeps_its_mark_from_the_first_canary_to_the_last_drain() -> None:
+    mark = "modelrelease.dev/since"
+    case = release(2, Stage.BAKING).see(samples=HEALTHY)
+    name = f"Deployment churn-{revision('8').revision}"
+    promoted = case.later(300).decided()
+    assert promoted.status.candidate is None
+    assert rendered(case)[name]["metadata"]["labels"][mark] == rendered(promoted)[name]["metadata"]["labels"][mark]
+
+
+def test_another_attempt_marks_a_deployment_that_already_looks_as_it_should() -> None:
+    case = release(0, Stage.STARTING)
+    again = replace(case, status=case.status.model_copy(update={"candidate": later_attempt(case)}))
+    name = f"Deployment churn-{revision('8').revision}"
+    assert rendered(case)[name]["spec"] == rendered(again)[name]["spec"]
+    assert rendered(case)[name]["metadata"] != rendered(again)[name]["metadata"]
+
+
+def later_attempt(case: Release) -> CandidateStatus:
+    """The same candidate, begun a second later."""
+    assert case.status.candidate is not None
+    return case.status.candidate.model_copy(update={"started_at": case.now + timedelta(seconds=1)})

@@ -190,8 +190,12 @@ def rule_4_a_quarantined_revision_gets_no_traffic(change: Change) -> None:
         return
     tried = revision(change, candidate.key)
     for entry in change.after.quarantine:
-        failed = revision(change, entry.key)
-        same = (failed.revision, failed.gates, failed.checks) == (tried.revision, tried.gates, tried.checks)
+        failed = change.obs.revisions.get(entry.key, tried if entry.key == candidate.key else None)
+        same = failed is not None and (failed.revision, failed.gates, failed.checks) == (
+            tried.revision,
+            tried.gates,
+            tried.checks,
+        )
         assert not same, f"{entry.key} is tried again as {candidate.key}"
 
 

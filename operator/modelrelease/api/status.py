@@ -53,12 +53,14 @@ class RevisionStatus(StatusModel):
 class StableStatus(RevisionStatus):
     """The revision that serves, the champion of this release."""
 
+    started_at: Time | None = Field(None, description="When its rollout began.")
     promoted_at: Time = Field(description="When it was promoted.")
 
 
 class PreviousStatus(RevisionStatus):
     """The revision promoted before, drained and kept without pods for the rollback command."""
 
+    started_at: Time | None = Field(None, description="When its rollout began.")
     replaced_at: Time = Field(description="When its successor was promoted.")
     drained_at: Time | None = Field(None, description="When its last requests had had their time to end.")
 

@@ -341,7 +341,10 @@ class Draft:
 
 
 def _common(item: CandidateStatus | StableStatus) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in ("revision", "rules", "version", "slot", "replicas", "ready")}
+    return {
+        name: getattr(item, name)
+        for name in ("revision", "rules", "version", "slot", "replicas", "ready", "started_at")
+    }
 
 
 def with_uri(target: Revision, uri: str) -> Revision:

@@ -114,9 +114,9 @@ def _deployments(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) 
 
 
 def _began(status: ModelReleaseStatus, revision: str) -> datetime | None:
-    """When a rollout of this revision began; what serves or served before has been written since."""
-    candidate = status.candidate
-    return candidate.started_at if candidate is not None and candidate.revision == revision else None
+    """When the rollout of this revision began, None where that is not known any more."""
+    roles = (status.candidate, status.stable, status.previous)
+    return next((role.started_at for role in roles if role is not None and role.revision == revision), None)
 
 
 def _marked(child: Child, since: datetime | None) -> Child:
