@@ -75,6 +75,13 @@ class Theatre:
             timeout_s,
         )
 
+    def measure_operator(self, when: str) -> None:
+        """Note what the operator's process has used so far; a new process counts from nothing."""
+        requests = self.stack.operator_metric("modelrelease_api_requests_total")
+        memory = self.stack.operator_metric("process_resident_memory_bytes")
+        self.measured[f"API requests of the operator {when}"] = int(requests)
+        self.measured[f"memory of the operator {when}, MB (RSS)"] = round(memory / 1e6)
+
     def failures(self) -> list[str]:
         """Failed requests that no model answered, and failures of models that are not known to be bad."""
         guilty = {str(self.version("brittle")), str(self.version("slow"))}
@@ -83,6 +90,7 @@ class Theatre:
 
 def first_release(theatre: Theatre) -> None:
     """A first release: gates on absolute values, pods on GPUs, then all traffic."""
+    theatre.measure_operator("at rest, without a release")
     theatre.release("first")
     theatre.wait_phase("Promoted", "first", 180)
     theatre.traffic.start()
@@ -164,7 +172,7 @@ def quarantine(theatre: Theatre) -> None:
     theatre.wait_phase("Promoted", "better", 30)
     theatre.release("brittle")
     status = theatre.wait_phase("RolledBack", "better", 30)
-    time.sleep(5)
+    time.sleep(3)
     status = theatre.stack.status()
     _expect("RolledBack", status["phase"], "the phase of a version applied again")
     if "candidate" in status or theatre.stack.release()["metadata"]["generation"] <= generation:
@@ -179,6 +187,7 @@ def operator_killed(theatre: Theatre) -> None:
     theatre.wait_weight(20)
     before = theatre.wait("evidence was counted", lambda seen: _counted(seen) >= 20, 90)
     restarts = theatre.stack.operator_restarts()
+    theatre.measure_operator("until it is killed")
     theatre.stack.kill_operator()
     killed = time.monotonic()
     theatre.stack.command("pause", before["candidate"]["revision"], "killed")
@@ -232,6 +241,7 @@ def weight_edited(theatre: Theatre) -> None:
         raise SceneError(f"the hand-edited weight was put back after {took:.1f} s")
     theatre.stack.command("promote", theatre.stack.status()["candidate"]["revision"], "demo1")
     theatre.wait_phase("Promoted", "better", 180)
+    theatre.measure_operator("from the kill to the end")
 
 
 def slow_model(theatre: Theatre) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -148,6 +149,13 @@ class Stack:
         """How often the operator's container was started again."""
         return sum(int(state["restartCount"]) for state in self.operator_pod()["status"].get("containerStatuses") or ())
 
+    def operator_metric(self, name: str) -> float:
+        """The sum of one metric of the operator's own /metrics, over all its series; 0 where there is none."""
+        url = f"http://{self.operator_pod()['status']['podIP']}:8080/metrics"
+        with urllib.request.urlopen(url, timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
     def events(self, name: str = "digits") -> list[tuple[str, str]]:
         """(reason, note) of the Events about a release, oldest first."""
         items = self.cluster.get("events.events.k8s.io", "-n", TEAM_NAMESPACE)["items"]
@@ -220,11 +228,11 @@ def digits(stack: Stack, version: int, **changes: Any) -> dict[str, Any]:
         ],
         "rollout": {
             "phases": [
-                {"name": "canary", "weight": 20, "duration": "5s"},
-                {"name": "half", "weight": 50, "duration": "5s"},
+                {"name": "canary", "weight": 20, "duration": "3s"},
+                {"name": "half", "weight": 50, "duration": "3s"},
                 {"name": "full", "weight": 100},
             ],
-            "bake": {"duration": "8s"},
+            "bake": {"duration": "4s"},
             "progressDeadline": "3m",
         },
         "registry": {"setAlias": "champion"},
