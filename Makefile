@@ -20,8 +20,8 @@ test: check ## Run all tests, on a real API server and a real cluster (installs 
 	@$(PY) -m e2e.cluster binaries
 	@$(PY) -m e2e.images
 	@$(PY) -m pytest tests -q --ignore=tests/core --ignore=tests/api --ignore=tests/sim
-	@$(PY) -m pytest e2e/test_cluster_local.py e2e/test_model_server.py -q
-	@$(PY) -m e2e.cluster run -- $(abspath $(PY)) -m pytest e2e -q --ignore=e2e/test_cluster_local.py --ignore=e2e/test_model_server.py
+	@$(PY) -m pytest e2e -q -m "not inside"
+	@$(PY) -m e2e.cluster run -- $(abspath $(PY)) -m pytest e2e -q -m inside
 
 check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, generated files, pure tests
 	@$(VENV)/bin/ruff format --check -q operator tests e2e bench
@@ -29,6 +29,7 @@ check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, g
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache > /tmp/modelrelease-imports.$$$$ || { cat /tmp/modelrelease-imports.$$$$; exit 1; }; rm -f /tmp/modelrelease-imports.$$$$
 	@$(PY) -m modelrelease.cli.crds --check crds
+	@$(PY) -m modelrelease.cli.diagram --check
 	@$(PY) -m pytest tests/core tests/api tests/sim -q
 
 format: $(STAMP) ## Format the code and mend what the linter can mend
@@ -47,18 +48,20 @@ images: $(STAMP) ## Build the images of the operator and of the model server
 binaries: $(STAMP) ## Build Kubernetes and what runs beside it from Go modules, once
 	@$(PY) -m e2e.cluster binaries
 
+LOCK := env -u PIP_FIND_LINKS $(VENV)/bin/uv pip compile -q --no-config --generate-hashes --no-emit-index-url --python-version 3.11 --no-header
 lock: $(STAMP) ## Pin the dependencies again, with hashes
 	@$(PY) -m pip install -q uv
-	@env -u PIP_FIND_LINKS $(VENV)/bin/uv pip compile -q --no-config pyproject.toml --generate-hashes --no-emit-index-url \
-	  --python-version 3.11 --no-header -o requirements.lock
-	@env -u PIP_FIND_LINKS $(VENV)/bin/uv pip compile -q --no-config pyproject.toml --group dev -c requirements.lock --generate-hashes \
-	  --no-emit-index-url --python-version 3.11 --no-header -o requirements-dev.lock
+	@$(LOCK) pyproject.toml -o requirements.lock
+	@$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) e2e/model_server/requirements.in -c requirements-dev.lock -o e2e/model_server/requirements.lock
+	@echo 'setuptools' | $(LOCK) - -c requirements-dev.lock -o requirements-build.lock
 
 $(STAMP): requirements-dev.lock pyproject.toml
 	@echo "installing the Python environment (about two minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . 
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PY) -m compileall -q $(VENV)/lib || true # the machine may forbid bytecode: each start would compile thousands of files
 	@touch $(STAMP)
 
 clean: ## Remove the environment and caches of this checkout (programs and images under ~/.cache/modelrelease stay)

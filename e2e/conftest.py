@@ -11,6 +11,13 @@ from e2e.cluster.interface import Cluster
 from e2e.stack import Stack
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses the whole cluster runs in its network, everything else on the machine itself."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.inside)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A whole cluster for the session, Ready and with nothing installed."""

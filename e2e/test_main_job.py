@@ -21,9 +21,10 @@ def theatre(stack: Stack) -> Theatre:
 _failed: list[str] = []
 
 
-@pytest.mark.parametrize(
-    ("title", "scene"), [*SCENES, ("The slow model is rolled back", slow_model)], ids=lambda item: str(item)[:60]
-)
+PLAYED = (*SCENES, ("The slow model is rolled back", slow_model))
+
+
+@pytest.mark.parametrize(("title", "scene"), PLAYED, ids=[title for title, _ in PLAYED])
 def test_scene(theatre: Theatre, title: str, scene: Callable[[Theatre], None]) -> None:
     assert not _failed, f"the story ended at: {_failed[0]}"
     try:

@@ -127,9 +127,11 @@ def missing_data(draft: Draft) -> Unavailable | None:
     return None if unexposed or young else problem
 
 
-def evidence_stop(draft: Draft) -> Why | None:
-    """Missing data: nothing rises, nobody is blamed."""
+def evidence_stop(draft: Draft, *, patient: bool = True) -> Why | None:
+    """Missing data: nothing rises, nobody is blamed. Patience is for what is shown; a raise has none."""
     problem = missing_data(draft)
+    if not patient and draft.weight(draft.candidate.slot) > 0:
+        problem = draft.obs.samples.problem
     if problem is None or draft.candidate.hurried:
         return None
     return Why(Phase.HELD, problem.reason, f"{problem.message}; the weight is frozen and goes on by itself")
@@ -140,7 +142,7 @@ def raise_stop(draft: Draft, target: Target) -> Why | None:
     stop = frozen(draft, target) or gate_stop(draft)
     if stop is not None or draft.candidate.fast or draft.status.stable is None:
         return stop
-    stop = evidence_stop(draft)
+    stop = evidence_stop(draft, patient=False)
     if stop is None and draft.judgement is not None and draft.judgement.suspicious:
         stop = Why(Phase.HELD, Reason.WAITING_FOR_EVIDENCE, _most_telling(draft))
     return stop

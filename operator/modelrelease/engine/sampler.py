@@ -105,7 +105,7 @@ class Sampler:
     def samples(self, key: Key) -> Samples:
         """All polls after `since`, in order, and what is wrong now."""
         held = self._sampled.get(key)
-        return Samples(tuple(held.polls), held.problem) if held else Samples()
+        return Samples(tuple(held.polls), held.problem) if held else Samples(problem=self._unread())
 
     async def run(self) -> None:
         """Read grid points as they come, until cancelled."""
@@ -130,7 +130,12 @@ class Sampler:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, want: SampleWant) -> _Sampled:
-        return _Sampled(Release(want), counters.first_point(want.since, self._step), {want.since})
+        first = counters.first_point(want.since, self._step)
+        return _Sampled(Release(want), first, {want.since}, problem=self._unread())
+
+    def _unread(self) -> Unavailable:
+        """Until the first answer nothing is known: no weight may rise on that."""
+        return Unavailable(Reason.NO_DATA, "Prometheus has not been read yet for this phase", self._now())
 
     def _due(self, newest: datetime) -> list[_Sampled]:
         """The releases of the next round, all due at one point: the newest that anyone is due at, then the oldest."""
