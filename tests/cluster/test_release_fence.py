@@ -18,6 +18,7 @@ from modelrelease.clients.kube import (
     EVENT,
     HTTP_ROUTE,
     MODEL_RELEASE,
+    POD_MONITOR,
     SERVICE,
     Conflict,
 )
@@ -303,7 +304,10 @@ async def restart_from_nothing(stage: Stage) -> None:
     """Delete the release and, as the garbage collector would, all that belongs to it; create it anew."""
     release = await stage.live(MODEL_RELEASE)
     await stage.admin.delete(MODEL_RELEASE, stage.namespace, NAME, uid=release["metadata"]["uid"])
-    for kind in (DEPLOYMENT, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, EVENT):
+    kinds = [DEPLOYMENT, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, EVENT]
+    if await stage.admin.served(POD_MONITOR):
+        kinds.append(POD_MONITOR)
+    for kind in kinds:
         for item in await stage.all(kind):
             await stage.admin.delete(kind, stage.namespace, item["metadata"]["name"], uid=item["metadata"]["uid"])
     await stage.play()
