@@ -20,8 +20,8 @@ from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Outcome, Stage
 
-from . import commands, plan, rebuild
-from .draft import PREVIOUS_KEPT, Draft, Harm, Why, with_uri
+from . import commands, notice, plan, rebuild
+from .draft import Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
 from .revision import Revision, desired
@@ -90,7 +90,7 @@ def decide(spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Obser
     """Decide the next status. spec is None where it cannot be read (`obs.spec_error` says why)."""
     before = status
     draft = Draft(spec, rebuild.rebuild(status, obs, now), obs, now)
-    _see(draft)
+    notice.take_over(draft)
     target = target_of(spec, obs)
     commands.obey(draft, target)
     for _ in range(_WALK):
@@ -138,78 +138,9 @@ def _unread(held: Unavailable | Missing | None, what: str) -> Why:
     return Why(Phase.GATING, held.reason, held.message)
 
 
-# -- before any state -------------------------------------------------------------------------------------------------
-def _see(draft: Draft) -> None:
-    """Take over what the cluster and the registry show: confirmed weights, ready pods, drained pods, the alias."""
-    status, now = draft.status, draft.now
-    if status.traffic is not None:
-        holds = draft.route_holds(status.traffic.a, status.traffic.b)
-        at = (status.traffic.confirmed_at or now) if holds else None
-        draft.put(traffic=status.traffic.model_copy(update={"confirmed_at": at}))
-    size = plan.replicas(draft.spec) if draft.spec else None
-    if status.stable is not None:
-        stable = status.stable
-        ready = draft.workload(stable.revision).ready
-        draft.put(stable=stable.model_copy(update={"replicas": size or stable.replicas, "ready": ready}))
-    if status.candidate is not None:
-        _see_candidate(draft)
-        _see_record(draft)
-    _see_previous(draft)
-    _see_alias(draft)
-
-
-def _see_candidate(draft: Draft) -> None:
-    """Its ready pods, and whether users have reached it: also by a weight that somebody set by hand."""
-    candidate = draft.candidate
-    reached = candidate.exposed or draft.reached(candidate.slot, candidate.revision)
-    draft.put_candidate(ready=draft.workload(candidate.revision).ready, exposed=reached)
-
-
-def _see_record(draft: Draft) -> None:
-    """Somebody deleted the candidate's ControllerRevision: nobody knows any more what it runs or how it is judged."""
-    candidate = draft.candidate
-    if candidate.stage is not Stage.RETURNING and draft.revision(candidate.key) is None:
-        words = f"the ControllerRevision of v{candidate.version} was deleted; the rollout starts again"
-        draft.give_back(Outcome.SUPERSEDED, Harm(Reason.STATUS_REBUILT, words))
-
-
-def _see_previous(draft: Draft) -> None:
-    """The former revision keeps its pods until its requests had their time, and its record for a day."""
-    previous, traffic, now = draft.status.previous, draft.status.traffic, draft.now
-    if previous is None or traffic is None:
-        return
-    if previous.drained_at is None and draft.weight(previous.slot) == 0 and traffic.confirmed_at is not None:
-        revision = draft.revision(previous.key)
-        over = traffic.confirmed_at + (revision.drain_timeout if revision else timedelta())
-        if now >= over:
-            draft.put(previous=previous.model_copy(update={"drained_at": now, "replicas": 0, "ready": 0}))
-        else:
-            draft.wake(over)
-    elif previous.drained_at is not None and now >= previous.replaced_at + PREVIOUS_KEPT:
-        draft.put(previous=None)
-
-
-def _see_alias(draft: Draft) -> None:
-    """Whether the registry's alias stands where it was to be moved."""
-    alias = draft.status.alias
-    if alias is None or alias.state not in ("Pending", "Restoring"):
-        return
-    held = draft.obs.registry.aliases.get(alias.alias)
-    if not isinstance(held, AliasTarget) or held.read_at < _last_promotion(draft):
-        return
-    if held.version == alias.version:
-        draft.put(alias=alias.model_copy(update={"state": "Written" if alias.state == "Pending" else "Restored"}))
-    elif alias.state == "Restoring" and held.version != alias.former:
-        draft.put(alias=alias.model_copy(update={"state": "Lost"}))
-
-
-def _last_promotion(draft: Draft) -> datetime:
-    return draft.status.stable.promoted_at if draft.status.stable else draft.now
-
-
 # -- the states -------------------------------------------------------------------------------------------------------
 def _idle(draft: Draft, target: Target) -> None:
-    _see_previous(draft)
+    notice.drain_previous(draft)
     status = draft.status
     if status.stable is not None:
         draft.set_weights(status.stable.slot, 100)
@@ -290,13 +221,10 @@ def _gating(draft: Draft, target: Target) -> None:
 
 def _starting(draft: Draft, target: Target) -> None:
     """Pods for the current phase, then its weight."""
-    candidate = draft.candidate
-    revision = draft.revision(candidate.key)
-    assert revision is not None, "status names only stored revisions"
     if left_behind(draft, target):
         return
     assert draft.spec is not None, "left_behind rests without a spec"
-    candidate, first = draft.candidate, draft.status.stable is None
+    candidate, revision, first = draft.candidate, draft.candidate_revision, draft.status.stable is None
     need = plan.pods_needed(draft.spec, revision, candidate.step, first=first)
     if not _pods_ready(draft, need, parse_duration(draft.spec.rollout.progress_deadline)):
         if isinstance(target, Why) and target.reason is Reason.NAME_CONFLICT and draft.candidate.returning is None:
@@ -346,13 +274,10 @@ def _pods_ready(draft: Draft, need: int, deadline: timedelta) -> bool:
 
 def _shifting(draft: Draft, target: Target) -> None:
     """The candidate has its phase's weight: wait for the route, the time and the evidence."""
-    candidate = draft.candidate
-    revision = draft.revision(candidate.key)
-    assert revision is not None, "status names only stored revisions"
     if left_behind(draft, target):
         return
     assert draft.spec is not None, "left_behind rests without a spec"
-    candidate = draft.candidate
+    candidate, revision = draft.candidate, draft.candidate_revision
     if not draft.confirmed:
         draft.clock(runs=False)
         problem = draft.obs.route.problem if draft.obs.route else ""

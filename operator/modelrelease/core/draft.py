@@ -81,6 +81,13 @@ class Draft:
         """A stored revision, or one that this pass stores."""
         return self.obs.revisions.get(key) or next((item for item in self.store if item.key == key), None)
 
+    @property
+    def candidate_revision(self) -> Revision:
+        """What the candidate runs and how it is judged; only for states that cannot be without."""
+        revision = self.revision(self.candidate.key)
+        assert revision is not None, "status names only stored revisions"
+        return revision
+
     def workload(self, revision: str) -> Workload:
         """Its pods; none while the Deployment does not exist."""
         return self.obs.workloads.get(revision) or Workload(revision, 0, 0)
@@ -156,9 +163,7 @@ class Draft:
     # -- evidence --------------------------------------------------------------------------------------------------
     def weigh(self) -> checks.Judgement:
         """Feed the new polls into the evidence and read the verdicts; stores both in the draft."""
-        revision = self.revision(self.candidate.key)
-        assert revision is not None, "status names only stored revisions"
-        stable = self.status.stable
+        revision, stable = self.candidate_revision, self.status.stable
         held = self.evidence or checks.decode(self.status.evidence, revision)
         held = held or checks.begin(revision, self.candidate.stage_since)
         if self.evidence is None:
@@ -197,9 +202,7 @@ class Draft:
 
     def raise_weight(self, weight: int) -> None:
         """Give the candidate this weight. The caller has shown that every condition for a raise holds."""
-        candidate = self.candidate
-        revision = self.revision(candidate.key)
-        assert revision is not None, "status names only stored revisions"
+        candidate, revision = self.candidate, self.candidate_revision
         held = self.evidence or checks.decode(self.status.evidence, revision)
         known = checks.begin_phase(held, self.now) if held else checks.begin(revision, self.now)
         self.evidence = known

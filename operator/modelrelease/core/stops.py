@@ -95,8 +95,7 @@ def gate_stop(draft: Draft) -> Why | None:
     candidate, stable = draft.candidate, draft.status.stable
     if candidate.fast:
         return None
-    revision = draft.revision(candidate.key)
-    assert revision is not None, "status names only stored revisions"
+    revision = draft.candidate_revision
     versions = draft.obs.registry.versions
     champion = versions.get(stable.version) if stable else None
     former = draft.revision(stable.key) if stable else None
