@@ -138,7 +138,7 @@ async def test_nothing_is_known_before_the_first_answer(world: World) -> None:
     world.refresher.want(A, want("7", aliases=("champion",)))
     await asyncio.sleep(500)
 
-    assert world.refresher.view(A) == RegistryView()
+    assert world.refresher.view(A) == RegistryView(model="m")
     assert world.woken == []
 
 
@@ -197,7 +197,7 @@ async def test_the_most_impatient_release_sets_the_pace(world: World) -> None:
     world.refresher.want(A, want("7", max_age=600))
     await asyncio.sleep(20)
     world.refresher.want(B, want("7", max_age=10))
-    assert world.refresher.view(B) == RegistryView(), "too old for it, and no failure: being read"
+    assert world.refresher.view(B) == RegistryView(model="m"), "too old for it, and no failure: being read"
     await asyncio.sleep(12)
 
     assert world.registry.times("version") == [0, 20, 25, 30]
@@ -247,7 +247,7 @@ async def test_a_hung_look_up_holds_one_thread_and_delays_no_other(world: World)
     await asyncio.sleep(1)
 
     assert "8" in world.refresher.view(B).versions
-    assert world.refresher.view(A) == RegistryView()
+    assert world.refresher.view(A) == RegistryView(model="m")
     assert len(hanging) == 1
 
 

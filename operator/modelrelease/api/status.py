@@ -217,8 +217,9 @@ class AliasStatus(StatusModel):
     version: Word = Field(description="Version that it should point at.")
     former: Word | None = Field(None, description="Version that it pointed at before.")
     state: Literal["Pending", "Written", "Restoring", "Restored", "Lost"] = Field(
-        description="Pending and Restoring are still to be written; Lost: somebody else moved it."
+        description="Pending and Restoring are still to be written; Lost: somebody else moved or removed it."
     )
+    message: Sentence = Field("", description="Why it is not written yet; empty where nothing is wrong.")
 
 
 class Summary(StatusModel):

@@ -121,12 +121,17 @@ def _phase(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
 
 def _alias(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
     alias = new.alias
-    if alias is None or (old.alias is not None and old.alias.state == alias.state):
+    if alias is None:
+        return []
+    if alias.message and (old.alias is None or old.alias.message != alias.message):
+        words = f"alias {alias.alias} is yet to point at v{alias.version}: {alias.message}; it is tried again"
+        return [Announcement("Warning", Reason.ALIAS_WRITE_FAILED, words)]
+    if old.alias is not None and old.alias.state == alias.state:
         return []
     if alias.state in ("Written", "Restored"):
         return [Announcement("Normal", Reason.ALIAS_WRITTEN, f"alias {alias.alias} points at v{alias.version}")]
     if alias.state == "Lost":
-        words = f"alias {alias.alias} was moved by somebody else and is left alone"
+        words = f"alias {alias.alias} was moved or removed by somebody else and is left alone"
         return [Announcement("Warning", Reason.ALIAS_WRITE_FAILED, words)]
     return []
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from modelrelease.api.reasons import Reason
-from modelrelease.api.status import Outcome, Stage
+from modelrelease.api.status import AliasStatus, Outcome, Stage
 
 from . import plan
 from .draft import PREVIOUS_KEPT, Draft, Harm
-from .observation import AliasTarget
+from .observation import AliasTarget, Missing, Unavailable
 
 
 def take_over(draft: Draft) -> None:
@@ -67,17 +67,27 @@ def drain_previous(draft: Draft) -> None:
 
 
 def _alias(draft: Draft) -> None:
-    """Whether the registry's alias stands where it was to be moved."""
+    """Whether the registry's alias stands where it was to be moved, or what keeps it from being moved."""
     alias = draft.status.alias
     if alias is None or alias.state not in ("Pending", "Restoring"):
         return
-    held = draft.obs.registry.aliases.get(alias.alias)
-    if not isinstance(held, AliasTarget) or held.read_at < _last_promotion(draft):
+    if draft.spec is None or not plan.serves_model(draft.spec, draft.status, draft.obs):
         return
-    if held.version == alias.version:
-        draft.put(alias=alias.model_copy(update={"state": "Written" if alias.state == "Pending" else "Restored"}))
-    elif alias.state == "Restoring" and held.version != alias.former:
-        draft.put(alias=alias.model_copy(update={"state": "Lost"}))
+    held, words = draft.obs.registry.aliases.get(alias.alias), ""
+    state: str = alias.state
+    match held:
+        case Missing() if held.reason is Reason.ALIAS_NOT_FOUND:
+            state = "Lost" if alias.state == "Restoring" else alias.state
+        case Missing() | Unavailable():
+            words = held.message
+        case AliasTarget() if held.read_at < _last_promotion(draft):
+            pass
+        case AliasTarget() if held.version == alias.version:
+            state = "Written" if alias.state == "Pending" else "Restored"
+        case AliasTarget() if alias.state == "Restoring" and held.version != alias.former:
+            state = "Lost"
+    if (state, words) != (alias.state, alias.message):
+        draft.put(alias=AliasStatus.model_validate({**alias.model_dump(), "state": state, "message": words}))
 
 
 def _last_promotion(draft: Draft) -> datetime:

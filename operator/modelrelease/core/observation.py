@@ -80,7 +80,7 @@ class AliasTarget:
 
 @dataclass(frozen=True, slots=True)
 class RegistryView:
-    """What the registry said last about this release's model.
+    """What the registry said last about one model; `model` names it, empty where nothing was asked for.
 
     versions: by version, for the candidate and the champion. aliases: by alias name, followed or written ones; an alias
     that does not exist is Missing. A key that is absent has not been asked for yet.
@@ -88,6 +88,11 @@ class RegistryView:
 
     versions: Mapping[str, Lookup] = field(default_factory=dict)
     aliases: Mapping[str, AliasTarget | Missing | Unavailable] = field(default_factory=dict)
+    model: str = ""
+
+    def of(self, model: str) -> RegistryView:
+        """What was said about this model: nothing yet where it was another one that was asked about."""
+        return self if self.model == model else RegistryView()
 
 
 class PodFault(StrEnum):
@@ -191,7 +196,7 @@ class Observation:
     policy_missing: name of a policy that does not exist.
     revisions: stored ControllerRevisions by key. promoted: keys of revisions this release has promoted, newest first;
     quarantined: keys with a rollback on record (both from the ControllerRevisions, to survive a lost status).
-    conflicts: `Kind/name` of objects that stand in the way and are not ours. fence: the highest sequence that any child
+    conflicts: `Kind name` of objects that stand in the way and are not ours. fence: the highest sequence that any child
     was written under; a status that was lost or restored goes on from there, else it could never write them again.
     """
 

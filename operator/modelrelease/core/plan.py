@@ -69,11 +69,19 @@ def wants(
     spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Observation, target: Revision | None
 ) -> Wants:
     """What this release needs read next; nothing when it rests on a version that it was told by number."""
-    registry = _registry(spec, status, target) if spec is not None else None
+    registry = _registry(spec, status, obs, target) if spec is not None else None
     return Wants(registry, _samples(status, obs))  # a rollback needs its samples, however bad the spec
 
 
-def _registry(spec: ModelReleaseSpec, status: ModelReleaseStatus, target: Revision | None) -> RegistryWant | None:
+def serves_model(spec: ModelReleaseSpec, status: ModelReleaseStatus, obs: Observation) -> bool:
+    """Whether what serves is a version of the model that the spec names: only then are its aliases ours to move."""
+    runs = obs.revisions.get(status.stable.key) if status.stable else None
+    return runs is not None and runs.model == spec.model.name
+
+
+def _registry(
+    spec: ModelReleaseSpec, status: ModelReleaseStatus, obs: Observation, target: Revision | None
+) -> RegistryWant | None:
     aliases = {spec.model.alias} if spec.model.alias else set()
     versions: set[str] = set()
     candidate, stable, alias = status.candidate, status.stable, status.alias
@@ -90,7 +98,7 @@ def _registry(spec: ModelReleaseSpec, status: ModelReleaseStatus, target: Revisi
     set_alias = spec.registry.set_alias if spec.registry else None
     if set_alias and versions:
         aliases.add(set_alias)  # the former holder is remembered at promotion
-    if alias is not None and alias.state in ("Pending", "Restoring"):
+    if alias is not None and alias.state in ("Pending", "Restoring") and serves_model(spec, status, obs):
         aliases.add(alias.alias)
         only_from = alias.former if alias.state == "Restoring" else None
         write = AliasWrite(spec.model.name, alias.alias, alias.version, only_from)

@@ -128,7 +128,7 @@ class Observer:
             revisions=revisions,
             promoted=tuple(key for key, outcome in outcomes.items() if outcome == PROMOTED),
             quarantined=tuple(key for key, outcome in outcomes.items() if outcome == QUARANTINED),
-            registry=registry,
+            registry=registry.of(spec.model.name) if spec is not None else registry,
             workloads=_workloads(objects, revisions, pods, now),
             route=views.route_view(own_route, {"a": names[0], "b": names[1]}),
             slots={slot: views.slot_view(item, slices) for slot, item in own_services.items() if item is not None},

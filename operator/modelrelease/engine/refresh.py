@@ -139,7 +139,7 @@ class RegistryRefresher:
                     aliases[subject.name] = absence
                 case Missing() | Unavailable() as absence:
                     versions[subject.name] = absence
-        return RegistryView(versions, aliases)
+        return RegistryView(versions, aliases, want.model)
 
     async def run(self) -> None:
         """Start look-ups as they fall due, until cancelled."""
