@@ -425,7 +425,7 @@ def test_a_hold_after_a_timeout_asks_for_no_wake_in_the_past() -> None:
 
 def test_a_silent_registry_keeps_the_weight_from_rising() -> None:
     case = release(0).see(samples=HEALTHY, registry=RegistryView({"7": DOWN, "8": DOWN})).later(60).decided()
-    assert (case.rest, case.weight) == (("Held", "GatesUnavailable"), 20)
+    assert (case.rest, case.weight) == (("Held", "RegistryPending"), 20)
 
 
 # -- a lost status --
@@ -598,6 +598,31 @@ def test_suspend_in_mid_rollout_freezes_the_weight_and_not_a_rollback() -> None:
     suspended = release(0).edit(8, suspend=True).see(samples=HEALTHY).later(600).decided()
     assert (suspended.reason, suspended.weight) == ("Suspended", 20)
     assert release(0).edit(8, suspend=True).see(samples=FAILING).later(20).decided().weight == 0
+
+
+def test_suspend_does_not_keep_a_commanded_rollback_from_happening() -> None:
+    suspended = with_previous().edit(8, suspend=True).decided()
+    done = through(suspended.say("rollback", "8").decided()).decided()
+    assert done.status.stable is not None
+    assert (done.status.stable.version, done.rest) == ("7", ("RolledBack", "RollbackRequested"))
+
+
+def test_a_suspended_return_by_an_edit_waits() -> None:
+    case = with_previous().edit(7, suspend=True).decided()
+    assert case.rest == ("Pending", "Suspended")
+
+
+def test_another_model_in_the_spec_does_not_hold_the_bake_of_this_one_for_ever() -> None:
+    holding = {"bake": {"duration": "5m", "holdback": 10}}
+    case = release(2, Stage.BAKING, of=spec(rollout=holding)).see(samples=HEALTHY, registry=RegistryView())
+    queued = case.edit(1, model={"name": "other", "version": 1}, rollout=holding).later(300).decided()
+    assert queued.status.stable is not None
+    assert (queued.status.stable.version, queued.status.candidate) == ("8", None)
+
+
+def test_the_gates_of_a_candidate_are_never_read_off_another_model() -> None:
+    case = release(0).edit(8, model={"name": "other", "alias": "next"}).see(samples=HEALTHY).later(60).decided()
+    assert (case.rest, case.weight) == (("Held", "RegistryPending"), 20)
 
 
 def test_a_suspended_release_starts_nothing() -> None:

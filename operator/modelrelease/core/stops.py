@@ -51,15 +51,19 @@ def wanted(draft: Draft, target: Target) -> bool:
     Once it has pods its rules are pinned: an edited policy applies to the next rollout, edited gates or checks of the
     release itself start another one. A return to a former revision ends first where what serves has failed.
     """
-    candidate, stable = draft.candidate, draft.status.stable
-    if isinstance(target, Why) or candidate.key == target.key:
-        return True
-    if candidate.fast and stable is not None and any(entry.key == stable.key for entry in draft.status.quarantine):
+    candidate = draft.candidate
+    if isinstance(target, Why) or candidate.key == target.key or _leaves_harm(draft):
         return True
     stored = draft.revision(candidate.key)
     if candidate.revision != target.revision or candidate.stage is Stage.GATING or stored is None:
         return False
     return candidate.fast or _own_rules(stored) == _own_rules(target)
+
+
+def _leaves_harm(draft: Draft) -> bool:
+    """Whether the candidate is a former revision that takes over from one that has failed: the command rollback."""
+    stable = draft.status.stable
+    return draft.candidate.fast and stable is not None and any(e.key == stable.key for e in draft.status.quarantine)
 
 
 def _own_rules(revision: Revision) -> tuple[list[Gate], list[Check]]:
@@ -69,10 +73,11 @@ def _own_rules(revision: Revision) -> tuple[list[Gate], list[Check]]:
 
 
 def frozen(draft: Draft, target: Target) -> Why | None:
-    """A person or a bad spec keeps everything from rising."""
-    if isinstance(target, Why) and target.phase is Phase.INVALID:
+    """A person or a bad spec keeps everything from rising; neither keeps a former revision from taking over."""
+    invalid = isinstance(target, Why) and target.phase is Phase.INVALID
+    if isinstance(target, Why) and invalid and not (draft.spec and _leaves_harm(draft)):
         return target
-    if draft.spec is None or draft.spec.suspend:
+    if draft.spec is None or (draft.spec.suspend and not _leaves_harm(draft)):
         return Why(
             Phase.PENDING, Reason.SUSPENDED, "spec.suspend is true: the weight does not rise, rollbacks still happen"
         )
@@ -97,6 +102,10 @@ def gate_stop(draft: Draft) -> Why | None:
         return None
     revision = draft.candidate_revision
     versions = draft.obs.registry.versions
+    if draft.spec is not None and draft.spec.model.name != revision.model:
+        if candidate.stage is Stage.BAKING:
+            return None  # the registry is read for the next model now, which waits for the end of this bake
+        versions = {}  # the same numbers, of another model
     champion = versions.get(stable.version) if stable else None
     former = draft.revision(stable.key) if stable else None
     if former is not None and former.model != revision.model:
