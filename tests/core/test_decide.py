@@ -425,7 +425,7 @@ def test_a_hold_after_a_timeout_asks_for_no_wake_in_the_past() -> None:
 
 def test_a_silent_registry_keeps_the_weight_from_rising() -> None:
     case = release(0).see(samples=HEALTHY, registry=RegistryView({"7": DOWN, "8": DOWN})).later(60).decided()
-    assert (case.rest, case.weight) == (("Held", "RegistryPending"), 20)
+    assert (case.rest, case.weight) == (("Held", "GatesUnavailable"), 20)
 
 
 # -- a lost status --
