@@ -311,7 +311,10 @@ async def test_a_route_that_its_gateway_refuses_gives_no_confirmed_weight(stage:
     await stage.release()
     status = await stage.passes(12)
     assert (status.phase, condition(status, "Progressing")[1]) == ("Progressing", "RouteNotAccepted")
-    assert status.message == "Gateway edge: Accepted is False: NoMatchingListenerHostname: the gateway says so"
+    assert status.message == (
+        "Gateway edge: Accepted is False: NoMatchingListenerHostname: the gateway says so; "
+        "v1 waits for its 100% of traffic until the gateway accepts the route"
+    )
     assert status.traffic is not None
     assert status.traffic.confirmed_at is None
     assert status.stable is None

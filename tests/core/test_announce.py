@@ -19,7 +19,7 @@ def told(case: Release) -> list[tuple[str, str]]:
 def test_a_rollout_that_starts_says_so_and_what_its_gates_saw() -> None:
     assert told(idle(8)) == [
         ("RolloutStarted", f"v8 (revision {revision('8').revision}); v7 serves"),
-        ("GatesPassed", "v8 passed 1 gates: auc: 0.9, needs 0.8"),
+        ("GatesPassed", "v8 passed its gates: auc: 0.9, needs 0.8"),
     ]
 
 

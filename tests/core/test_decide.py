@@ -149,6 +149,56 @@ def test_a_weight_that_the_gateway_has_not_confirmed_counts_no_time() -> None:
     assert waiting.decided().rest == ("Progressing", "RouteNotAccepted")
 
 
+REFUSED = "Gateway edge: Accepted is False"
+
+
+@pytest.mark.parametrize(
+    ("case", "rest", "message"),
+    [
+        pytest.param(
+            release(0).see(route=RouteView({"a": 80, "b": 20}, False, REFUSED)),
+            ("Progressing", "RouteNotAccepted"),
+            f"{REFUSED}; v8 waits for its 20% of traffic until the gateway accepts the route",
+            id="shifting, refused",
+        ),
+        pytest.param(
+            release(0).see(route=RouteView({"a": 80, "b": 20}, False)),
+            ("Progressing", "RoutePending"),
+            "v8 waits for its 20% of traffic: the gateway has yet to take the weights",
+            id="shifting, not confirmed",
+        ),
+        pytest.param(
+            release(2, Stage.BAKING).see(route=RouteView({"a": 0, "b": 100}, False, REFUSED)),
+            ("Baking", "RouteNotAccepted"),
+            f"{REFUSED}; v8 waits for its 100% of traffic until the gateway accepts the route",
+            id="baking, refused",
+        ),
+        pytest.param(
+            release(0).see(samples=FAILING, route=RouteView({"a": 100, "b": 0}, False, REFUSED)).later(60),
+            ("RollingBack", "CheckFailed"),
+            "errors 50% (6,000 of 12,000) against 0.2%, allowed 1.2%; sending traffic back to v7, "
+            f"which the gateway does not take: {REFUSED}",
+            id="rolling back, refused",
+        ),
+        pytest.param(
+            idle(7).see(route=RouteView({"a": 100, "b": 0}, False, REFUSED)),
+            ("Promoted", "RouteNotAccepted"),
+            f"users may not reach v7: {REFUSED}",
+            id="promoted, refused",
+        ),
+        pytest.param(
+            idle(7).see(pods={"7": 0}),
+            ("Promoted", "NotServing"),
+            "v7 has all traffic and no ready pod",
+            id="promoted, without pods",
+        ),
+    ],
+)
+def test_what_the_gateway_or_the_pods_do_not_do_is_told(case: Release, rest: tuple[str, str], message: str) -> None:
+    decided = case.decided()
+    assert (decided.rest, decided.status.message) == (rest, message)
+
+
 def test_a_weight_edited_by_hand_is_told_again() -> None:
     case = release(0).see(route=RouteView({"a": 0, "b": 100}, True))
     told = case.decided()
@@ -363,7 +413,9 @@ def test_pods_that_never_become_ready_are_harm_after_the_deadline() -> None:
     assert case.later(599).decided().rest == ("Progressing", "Starting")
     late = case.later(600).decided()
     assert late.rest == ("RolledBack", "NeverReady")
-    assert late.status.message.startswith("v8 has 0 of 1 pods ready after 10m; v7 serves; v8 is quarantined")
+    assert late.status.message.startswith(
+        "v8 has 0 of 1 pods ready after 10m; v7 serves; v8 is quarantined: release another version"
+    )
 
 
 def test_the_deadline_does_not_run_while_a_pod_cannot_be_scheduled() -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
+import pytest
+
 from modelrelease.api.reasons import CONDITIONS
 from modelrelease.api.status import (
     ArmStatus,
@@ -19,7 +21,7 @@ from modelrelease.api.status import (
 )
 from modelrelease.core.evidence import Counts
 from modelrelease.core.fit import fit
-from modelrelease.core.observation import PodFault, Poll, RegistryView, Samples
+from modelrelease.core.observation import PodFault, Poll, RegistryView, RouteView, Samples
 from tests.core.builders import FAILING, HEALTHY, NOW, SILENT, Release, fresh, idle, polls, release, revision
 
 
@@ -79,6 +81,39 @@ def test_a_settled_release_is_ready_and_one_that_was_rolled_back_is_stalled() ->
     back = release(0).see(samples=FAILING).later(20).decided().later(1).decided().later(61).decided()
     assert condition(back, "Stalled") == ("True", "CheckFailed")
     assert condition(back, "Ready") == ("False", "CheckFailed")
+
+
+@pytest.mark.parametrize(
+    ("case", "serving", "ready"),
+    [
+        pytest.param(idle(7), ("True", "Serving"), ("True", "Promoted"), id="all is well"),
+        pytest.param(
+            idle(7).see(pods={"7": 1}), ("True", "Serving"), ("False", "Starting"), id="one of two pods is ready"
+        ),
+        pytest.param(
+            idle(7).see(pods={"7": 0}), ("False", "NotServing"), ("False", "NotServing"), id="no pod is ready"
+        ),
+        pytest.param(
+            idle(7).see(route=RouteView({"a": 100, "b": 0}, False, "Gateway edge: Accepted is False")),
+            ("Unknown", "RouteNotAccepted"),
+            ("False", "RouteNotAccepted"),
+            id="the gateway refuses the route",
+        ),
+    ],
+)
+def test_a_promoted_release_is_ready_when_users_reach_all_its_pods(
+    case: Release, serving: tuple[str, str], ready: tuple[str, str]
+) -> None:
+    decided = case.decided()
+    assert (condition(decided, "Serving"), condition(decided, "Ready")) == (serving, ready)
+
+
+def test_a_message_longer_than_the_status_holds_settles() -> None:
+    case = replace(idle(7).broken(), now=NOW)
+    case = case.see(spec_error="spec.workload: " + "x" * 3000).decided()
+    assert len(case.status.message) == 1024
+    read_back = ModelReleaseStatus.model_validate_json(case.status.model_dump_json(by_alias=True))
+    assert replace(case, status=read_back).later(3600).decision().status is read_back
 
 
 def test_a_spec_that_cannot_be_read_is_not_accepted_and_goes_on_serving() -> None:

@@ -7,8 +7,8 @@ hold is said once, here or on the field, and reaches the CRD from there (`api.cr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import (
@@ -28,6 +28,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 DURATION_PATTERN = r"^([0-9]{1,6}(ms|s|m|h|d))+$"
 DURATION_MAX_LENGTH = 16
+PARAGRAPH_MAX = 1024
 _DURATION = re.compile(DURATION_PATTERN)
 _DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 _DURATION_EXAMPLES = "write for example 30s, 10m, 1h30m or 500ms"
@@ -121,19 +122,17 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a
 Weight = Annotated[int, Field(ge=0, le=100)]
 
 
-def _clip(limit: int) -> Callable[[str], str]:
-    def clip(text: str) -> str:
-        return text if len(text) <= limit else text[: limit - 1] + "…"
-
-    return clip
+def clip(text: str, limit: int) -> str:
+    """The text, or as much of its beginning as fits together with an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def _sentence(limit: int) -> tuple[Any, ...]:
     """Clipped when read and when written: a copy is not validated, and a refused status would stop the release."""
-    clip = _clip(limit)
+    clipped = partial(clip, limit=limit)
     return (
-        BeforeValidator(clip, json_schema_input_type=str),
-        PlainSerializer(clip, return_type=str),
+        BeforeValidator(clipped, json_schema_input_type=str),
+        PlainSerializer(clipped, return_type=str),
         WithJsonSchema({"type": "string", "maxLength": limit}),
     )
 
@@ -141,7 +140,7 @@ def _sentence(limit: int) -> tuple[Any, ...]:
 Word = Annotated[str, Field(max_length=128)]
 Phrase = Annotated[str, *_sentence(128)]
 Sentence = Annotated[str, *_sentence(256)]
-Paragraph = Annotated[str, *_sentence(1024)]
+Paragraph = Annotated[str, *_sentence(PARAGRAPH_MAX)]
 
 LATE_DEFAULT: dict[str, Any] = {"x-modelrelease-late-default": True}
 """The json_schema_extra of a field whose default the runtime decides: the API server sets none."""

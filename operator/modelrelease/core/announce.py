@@ -108,12 +108,13 @@ def _traffic(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
 
 
 def _phase(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
-    """Resting places that no other Event tells: each time the phase or its reason changes."""
+    """Resting places and troubles that no other Event tells: each time the phase or its reason changes."""
     told = (Phase.BLOCKED, Phase.HELD, Phase.INVALID, Phase.PENDING, Phase.GATING)
-    if new.phase not in told or (old.phase == new.phase and _reason(old) == _reason(new)):
+    if old.phase == new.phase and _reason(old) == _reason(new):
         return []
     reason = Reason(_reason(new))
-    if reason is Reason.REGISTRY_PENDING:
+    ill = reason in (Reason.ROUTE_NOT_ACCEPTED, Reason.NOT_SERVING)
+    if (new.phase not in told and not ill) or reason is Reason.REGISTRY_PENDING:
         return []
     normal = reason in (Reason.PAUSED, Reason.SUSPENDED, Reason.WAITING_FOR_EVIDENCE, Reason.DRAINING)
     return [Announcement("Normal" if normal else "Warning", reason, new.message)]
@@ -140,7 +141,7 @@ def _gates(new: ModelReleaseStatus) -> str:
     version = new.candidate.version if new.candidate else ""
     if not new.gates:
         return f"v{version}: no gates to pass"
-    return f"v{version} passed {len(new.gates)} gates: " + "; ".join(gate.message for gate in new.gates)
+    return f"v{version} passed its gates: " + "; ".join(gate.message for gate in new.gates)
 
 
 def _reason(status: ModelReleaseStatus) -> str:

@@ -79,6 +79,7 @@ def _abort(draft: Draft, _: Target, revision: str) -> str:
         kind = "RolledBack" if draft.status.stable else "Blocked"
         draft.quarantine(candidate.key, candidate.version, kind, harm.reason, harm.message)
         draft.put(candidate=None, evidence=None)
+        return "accepted: the rollout has ended before it had traffic"
     return "accepted: sending traffic back"
 
 

@@ -18,7 +18,7 @@ from enum import StrEnum
 from modelrelease.api.base import format_duration, parse_duration
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
-from modelrelease.api.status import ModelReleaseStatus, Outcome, Stage
+from modelrelease.api.status import ModelReleaseStatus, Outcome, StableStatus, Stage
 
 from . import commands, notice, plan, rebuild
 from .draft import Draft, Harm, Why, with_uri
@@ -154,12 +154,13 @@ def _idle(draft: Draft, target: Target) -> None:
                 Phase.BLOCKED, Reason(entry.reason), f"{entry.message}; nothing else can serve, traffic is left alone"
             )
         else:
-            draft.rest(Phase.PROMOTED, Reason.PROMOTED, f"v{stable.version} serves all traffic")
+            _rest_promoted(draft, stable)
         return
     if entry is not None:
         phase = Phase.BLOCKED if entry.outcome == "Blocked" else Phase.ROLLED_BACK
         serves = f"v{stable.version} serves" if stable else "nothing serves"
-        words = f"{entry.message}; {serves}; v{entry.version} is quarantined: release another version, or command retry"
+        way_out = f"release another version, or command retry@{target.revision}-<nonce>"
+        words = f"{entry.message}; {serves}; v{entry.version} is quarantined: {way_out}"
         draft.rest(phase, Reason(entry.reason), words)
         return
     assert draft.spec is not None, "a target needs a spec"
@@ -174,6 +175,18 @@ def _idle(draft: Draft, target: Target) -> None:
         draft.begin(before, fast=True)
         return
     _begin_new(draft, target)
+
+
+def _rest_promoted(draft: Draft, stable: StableStatus) -> None:
+    """Steady, unless pods or the gateway let down what was promoted: nothing can be decided then, but told."""
+    words, reason = f"v{stable.version} serves all traffic", Reason.PROMOTED
+    if draft.route_problem:
+        words, reason = f"users may not reach v{stable.version}: {draft.route_problem}", Reason.ROUTE_NOT_ACCEPTED
+    elif stable.ready == 0:
+        seen = draft.workload(stable.revision).fault_message
+        words = f"v{stable.version} has all traffic and no ready pod{f': {seen}' if seen else ''}"
+        reason = Reason.NOT_SERVING
+    draft.rest(Phase.PROMOTED, reason, words)
 
 
 def _begin_new(draft: Draft, target: Revision) -> None:
@@ -280,9 +293,7 @@ def _shifting(draft: Draft, target: Target) -> None:
     candidate, revision = draft.candidate, draft.candidate_revision
     if not draft.confirmed:
         draft.clock(runs=False)
-        problem = draft.obs.route.problem if draft.obs.route else ""
-        reason = Reason.ROUTE_NOT_ACCEPTED if problem else Reason.ROUTE_PENDING
-        draft.rest(Phase.PROGRESSING, reason, problem or "waiting until the gateway has taken the weights")
+        _rest_unconfirmed(draft, Phase.PROGRESSING)
         return
     if draft.status.stable is None:
         draft.enter(Stage.BAKING)
@@ -327,6 +338,16 @@ def _shifting(draft: Draft, target: Target) -> None:
         draft.enter(Stage.STARTING, step=candidate.step + 1)
 
 
+def _rest_unconfirmed(draft: Draft, phase: Phase) -> None:
+    """The gateway has not taken the weights that it was told: no clock runs until it has."""
+    candidate, problem = draft.candidate, draft.route_problem
+    share = f"v{candidate.version} waits for its {draft.weight(candidate.slot)}% of traffic"
+    if problem:
+        draft.rest(phase, Reason.ROUTE_NOT_ACCEPTED, f"{problem}; {share} until the gateway accepts the route")
+    else:
+        draft.rest(phase, Reason.ROUTE_PENDING, f"{share}: the gateway has yet to take the weights")
+
+
 def _baking(draft: Draft, target: Target) -> None:
     """The candidate has full weight; the former revision stays warm until the bake ends."""
     if left_behind(draft, target):
@@ -345,13 +366,14 @@ def _baking(draft: Draft, target: Target) -> None:
     over = candidate.hurried or waited >= duration.total_seconds()
     if stop is not None:
         draft.rest(Phase.HELD, stop.reason, f"{stop.message}; the bake's clock is stopped")
-    elif not draft.confirmed or not over:
+    elif not draft.confirmed:
+        _rest_unconfirmed(draft, Phase.BAKING)
+    elif not over:
         words = f"v{candidate.version} serves; its first checks run"
         if stable is not None:
             words = f"v{candidate.version} has full weight; v{stable.version} stays warm"
         draft.rest(Phase.BAKING, Reason.BAKING, f"{words} for {format_duration(duration)}")
-        if draft.confirmed:
-            draft.wake(draft.now + duration - timedelta(seconds=waited))
+        draft.wake(draft.now + duration - timedelta(seconds=waited))
     elif (stop := _promotion_stop(draft, target)) is not None:
         draft.rest(stop.phase, stop.reason, stop.message)
     else:
@@ -405,6 +427,8 @@ def _returning(draft: Draft, _: Target) -> None:
         f"all traffic is back on v{draft.status.stable.version}; requests in flight have up to {format_duration(drain)}"
     )
     going = f"sending traffic back to v{draft.status.stable.version}"
+    if draft.route_problem:
+        going += f", which the gateway does not take: {draft.route_problem}"
     draft.rest(Phase.ROLLING_BACK, Reason(back.reason), f"{back.message}; {words if gone else going}")
 
 

@@ -35,7 +35,6 @@ from .revision import Revision
 
 HISTORY, QUARANTINE, COMMANDS = 10, 20, 20
 PREVIOUS_KEPT = timedelta(hours=24)
-TEXT_LIMIT = 1024
 CRASHES_ALLOWED = 3  # of pods without traffic: a server may fail once or twice while what it needs comes up
 
 
@@ -107,6 +106,11 @@ class Draft:
     def confirmed(self) -> bool:
         """Whether the gateway has accepted the weights that status names."""
         return self.status.traffic is not None and self.status.traffic.confirmed_at is not None
+
+    @property
+    def route_problem(self) -> str:
+        """What a gateway says when it refuses the route as it stands, empty while none does."""
+        return self.obs.route.problem if self.obs.route else ""
 
     # -- small changes ---------------------------------------------------------------------------------------------
     def put(self, **fields: Any) -> None:
@@ -222,7 +226,7 @@ class Draft:
         Where nothing else serves, traffic is left alone: an exposed candidate goes on serving as stable.
         """
         candidate = self.candidate
-        message = harm.message[:TEXT_LIMIT]
+        message = harm.message
         if self.status.stable is None and candidate.exposed:
             if outcome is Outcome.ROLLED_BACK:
                 self.quarantine(candidate.key, candidate.version, "Blocked", harm.reason, message)
@@ -316,7 +320,7 @@ class Draft:
             revision=candidate.revision,
             outcome=outcome,
             reason=reason,
-            message=message[:TEXT_LIMIT],
+            message=message,
             started_at=candidate.started_at,
             ended_at=self.now,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
-from modelrelease.api.base import GROUP
+from modelrelease.api.base import GROUP, PARAGRAPH_MAX, clip
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.status import CheckStatus, Condition, ModelReleaseStatus, Stage, StepStatus, Summary
 
@@ -18,7 +18,7 @@ from .fit import fit
 from .stops import missing_data
 
 REFRESH_EVERY = timedelta(seconds=60)
-_MESSAGE_LIMIT, _WHY_LIMIT = 2000, 96
+_WHY_LIMIT = 96
 _BAD_SPEC = (Reason.INVALID_SPEC, Reason.TEMPLATE_REFUSED, Reason.NAME_CONFLICT)
 _STALLED = (Phase.BLOCKED, Phase.ROLLED_BACK, Phase.INVALID)
 _WITH_PODS = (Stage.STARTING, Stage.SHIFTING, Stage.BAKING)
@@ -38,14 +38,14 @@ def present(draft: Draft) -> ModelReleaseStatus:
         update={
             "observed_generation": draft.obs.generation,
             "phase": why.phase.value,
-            "message": why.message[:_MESSAGE_LIMIT],
+            "message": clip(why.message, PARAGRAPH_MAX),
             "step": _step(draft),
             "summary": Summary(
                 serving=f"{stable.version} {stable.ready}/{stable.replicas}" if stable else "-",
                 candidate=_candidate_column(draft),
                 step=_step_column(draft),
                 weight=f"{draft.weight(status.candidate.slot)}%" if status.candidate else "-",
-                why=_shorten(why.message),
+                why=clip(why.message, _WHY_LIMIT),
                 since=since,
             ),
             "replicas": stable.ready if stable else 0,
@@ -154,7 +154,7 @@ def _conditions(draft: Draft, why: Why) -> tuple[Condition, ...]:
                 type=kind,
                 status=truth,
                 reason=reason,
-                message=message[:_MESSAGE_LIMIT],
+                message=message,
                 observed_generation=draft.obs.generation,
                 last_transition_time=since,
             )
@@ -164,7 +164,7 @@ def _conditions(draft: Draft, why: Why) -> tuple[Condition, ...]:
 
 def _facts(draft: Draft, why: Why) -> list[tuple[str, Truth, Reason, str]]:
     status = draft.status
-    candidate, stable = status.candidate, status.stable
+    candidate = status.candidate
     accepted = why.reason not in _BAD_SPEC
     facts: list[tuple[str, Truth, Reason, str]] = [
         (
@@ -187,13 +187,23 @@ def _facts(draft: Draft, why: Why) -> list[tuple[str, Truth, Reason, str]]:
     facts.append(("Progressing", "True" if moving else "False", why.reason, why.message))
     stalled = why.phase in _STALLED
     facts.append(("Stalled", "True" if stalled else "False", why.reason, why.message if stalled else ""))
-    ready_all = why.phase is Phase.PROMOTED and stable is not None and stable.ready >= stable.replicas > 0
-    facts.append(("Ready", "True" if ready_all else "False", why.reason, why.message))
+    facts.append(_ready(draft, why))
     return facts
 
 
+def _ready(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
+    """Is what was asked for there: promoted, with all its pods, and reached by users."""
+    stable = draft.status.stable
+    if why.phase is not Phase.PROMOTED or stable is None or why.reason not in (Reason.PROMOTED, Reason.DRAINING):
+        return ("Ready", "False", why.reason, why.message)
+    if stable.ready < stable.replicas:
+        words = f"{stable.ready} of {stable.replicas} pods of v{stable.version} ready"
+        return ("Ready", "False", Reason.STARTING, words)
+    return ("Ready", "True", why.reason, why.message)
+
+
 def _serving(draft: Draft) -> tuple[str, Truth, Reason, str]:
-    """Are users served: a ready pod behind every slot that has weight, over a confirmed route."""
+    """Are users served: a ready pod behind every slot that has weight, over a route that no gateway refuses."""
     stable, candidate = draft.status.stable, draft.status.candidate
     roles = [role for role in (stable, candidate) if role is not None and draft.weight(role.slot) > 0]
     if not roles:
@@ -202,6 +212,8 @@ def _serving(draft: Draft) -> tuple[str, Truth, Reason, str]:
         if role.ready == 0:
             words = f"v{role.version} has {draft.weight(role.slot)}% of traffic and no ready pod"
             return ("Serving", "False", Reason.NOT_SERVING, words)
+    if draft.route_problem:
+        return ("Serving", "Unknown", Reason.ROUTE_NOT_ACCEPTED, draft.route_problem)
     shares = " and ".join(f"{draft.weight(role.slot)}% on v{role.version}" for role in roles)
     return ("Serving", "True", Reason.SERVING, shares)
 
@@ -216,7 +228,12 @@ def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
         return ("GatesPassed", "Unknown", Reason.GATES_UNAVAILABLE, f"gate {away.name}: {away.message}")
     if draft.status.candidate is None and why.phase is Phase.GATING:
         return ("GatesPassed", "Unknown", why.reason, why.message)
-    return ("GatesPassed", "True", Reason.GATES_PASSED, f"{len(seen)} gates passed" if seen else "no gates")
+    return (
+        "GatesPassed",
+        "True",
+        Reason.GATES_PASSED,
+        f"passed: {', '.join(gate.name for gate in seen)}" if seen else "no gates",
+    )
 
 
 def _evidence(draft: Draft) -> tuple[str, Truth, Reason, str]:
@@ -226,7 +243,3 @@ def _evidence(draft: Draft) -> tuple[str, Truth, Reason, str]:
     if (problem := missing_data(draft)) is not None:
         return ("EvidenceAvailable", "False", problem.reason, problem.message)
     return ("EvidenceAvailable", "True", Reason.EVIDENCE_AVAILABLE, "")
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _WHY_LIMIT else text[: _WHY_LIMIT - 1].rstrip() + "…"

@@ -6,6 +6,7 @@ order of what a person should be told first.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from modelrelease.api.reasons import Phase, Reason
@@ -147,7 +148,9 @@ def evidence_stop(draft: Draft, *, patient: bool = True) -> Why | None:
 
 def raise_stop(draft: Draft, target: Target) -> Why | None:
     """Why the weight must not rise now, pods and route aside."""
-    stop = frozen(draft, target) or gate_stop(draft)
+    stop = frozen(draft, target)
+    if stop is None and (stop := gate_stop(draft)) is not None:
+        stop = replace(stop, message=f"{stop.message}; the weight does not rise")
     if stop is not None or draft.candidate.fast or draft.status.stable is None:
         return stop
     stop = evidence_stop(draft, patient=False)
