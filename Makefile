@@ -19,8 +19,8 @@ demo: $(STAMP) ## Bring up a real cluster and release models under real traffic 
 test: check ## Run all tests, on a real API server and a real cluster (installs and builds what they need)
 	@$(PY) -m e2e.cluster binaries
 	@$(PY) -m e2e.images
-	@$(PY) -m pytest tests -q --ignore=tests/core --ignore=tests/api --ignore=tests/sim
-	@$(PY) -m pytest e2e -q -m "not inside"
+	@$(PY) -m pytest tests -q -n 4 --dist loadfile --ignore=tests/core --ignore=tests/api --ignore=tests/sim
+	@$(PY) -m pytest e2e -q -n 2 --dist loadfile -m "not inside"
 	@$(PY) -m e2e.cluster run -- $(abspath $(PY)) -m pytest e2e -q -m inside
 
 check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, generated files, pure tests
