@@ -120,3 +120,8 @@ def test_a_stored_digest_is_believed_and_not_computed_again() -> None:
 def test_a_record_of_a_newer_operator_is_refused() -> None:
     with pytest.raises(ValueError, match="revision format 2 is not known to this version of the operator"):
         from_data(to_data(revision("8")) | {"format": 2})
+
+
+def test_a_record_whose_runtime_is_not_known_is_refused_when_it_is_read() -> None:
+    with pytest.raises(KeyError, match="a-runtime-of-tomorrow"):
+        from_data(to_data(revision("8")) | {"runtime": "a-runtime-of-tomorrow"})

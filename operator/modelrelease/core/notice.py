@@ -43,10 +43,12 @@ def _candidate(draft: Draft) -> None:
 
 
 def _record(draft: Draft) -> None:
-    """Somebody deleted the candidate's ControllerRevision: nobody knows any more what it runs or how it is judged."""
+    """Without its ControllerRevision nobody knows any more what the candidate runs or how it is judged."""
     candidate = draft.candidate
     if candidate.stage is not Stage.RETURNING and draft.revision(candidate.key) is None:
-        words = f"the ControllerRevision of v{candidate.version} was deleted; the rollout starts again"
+        words = (
+            f"the ControllerRevision of v{candidate.version} was deleted or cannot be read; the rollout starts again"
+        )
         draft.give_back(Outcome.SUPERSEDED, Harm(Reason.STATUS_REBUILT, words))
 
 

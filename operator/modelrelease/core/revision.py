@@ -162,6 +162,7 @@ def from_data(data: Mapping[str, Any]) -> Revision:
     """Read a ControllerRevision's data, digests included. Raises KeyError or ValueError if it is foreign."""
     if data["format"] != _FORMAT:
         raise ValueError(f"revision format {data['format']} is not known to this version of the operator")
+    preset(data["runtime"])  # a KeyError now, not in the middle of a decision
     return Revision(
         release=data["release"],
         model=data["model"],

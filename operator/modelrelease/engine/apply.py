@@ -163,8 +163,9 @@ class Applier:
         named = {*roles, status.candidate.key if status.candidate else ""}
         quarantined = {entry.key for entry in status.quarantine}
         for age, item in enumerate(live.records):
-            metadata, key = item["metadata"], f"{item['data']['revision']}-{item['data']['rules']}"
+            metadata = item["metadata"]
             namespace, name, version = metadata["namespace"], metadata["name"], metadata["resourceVersion"]
+            key = name.removeprefix(f"{live.release['metadata']['name']}-")  # the data may be a newer operator's
             known = (metadata.get("annotations") or {}).get(OUTCOME)
             outcome = QUARANTINED if key in quarantined else PROMOTED if key in roles else known
             if outcome == QUARANTINED and key not in quarantined:
