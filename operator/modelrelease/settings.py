@@ -49,9 +49,6 @@ class Settings:
     registry_allow_file_sources: bool = False
     """Whether a model may be served from a file: URI. Only for a volume that registry and model servers share."""
 
-    registry_max_age_s: float = 60
-    """Age in seconds up to which an answer of the registry is used. A followed alias moves within about this time."""
-
     prometheus_token_file: str | None = None
     """File with a bearer token for Prometheus; read anew for every query, as such tokens are rotated."""
 
@@ -121,7 +118,6 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         registry_token=token,
         registry_ca_file=read.file("MODELRELEASE_REGISTRY_CA_FILE"),
         registry_allow_file_sources=read.flag("MODELRELEASE_REGISTRY_ALLOW_FILE_SOURCES"),
-        registry_max_age_s=read.number("MODELRELEASE_REGISTRY_MAX_AGE_SECONDS", 60.0, 1, 86400),
         prometheus_token_file=read.file("MODELRELEASE_PROMETHEUS_TOKEN_FILE"),
         prometheus_ca_file=read.file("MODELRELEASE_PROMETHEUS_CA_FILE"),
         tick_s=read.number("MODELRELEASE_TICK_SECONDS", 5.0, 0.1, 600),

@@ -55,7 +55,6 @@ class Reason(StrEnum):
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CRASH_LOOP = "CrashLoop"
     OOM_KILLED = "OOMKilled"
-    CANDIDATE_CRASHED = "CandidateCrashed"
     NEVER_READY = "NeverReady"
     PODS_LOST = "PodsLost"
     PODS_REFUSED = "PodsRefused"
@@ -76,7 +75,6 @@ class Reason(StrEnum):
     INCONCLUSIVE = "Inconclusive"
     # progress
     PHASE_RUNNING = "PhaseRunning"
-    PHASE_STARTED = "PhaseStarted"
     PAUSED = "Paused"
     RESUMED = "Resumed"
     BAKING = "Baking"
@@ -84,7 +82,6 @@ class Reason(StrEnum):
     SUPERSEDED = "Superseded"
     DROPPED = "Dropped"
     DRAINING = "Draining"
-    RETURNING_TRAFFIC = "ReturningTraffic"
     ROLLED_BACK = "RolledBack"
     ABORTED = "Aborted"
     ROLLBACK_REQUESTED = "RollbackRequested"

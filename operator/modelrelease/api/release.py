@@ -96,7 +96,7 @@ class Workload(SpecModel):
     drain_timeout: Duration | None = Field(
         None,
         description="How long requests and streams in flight may take after traffic has gone, before pods are stopped. "
-        "Default: the runtime's, 60s for http.",
+        "Default: the runtime's, 60s for http. A revision keeps the value that its rollout began with.",
     )
     template: Template = Field(
         description="Pod template as in a Deployment; labels and the variables MODEL_NAME, MODEL_VERSION and MODEL_URI "
@@ -179,7 +179,7 @@ class Rollout(SpecModel):
     progress_deadline: Duration = Field(
         "30m",
         description="Longest time for the candidate's pods to become ready. It does not run while a pod cannot be "
-        "scheduled or an image is being pulled.",
+        "created or scheduled, or an image is being pulled.",
     )
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = Field(
         "Hold", description="What happens when a phase's timeout ends without enough evidence."
@@ -219,7 +219,7 @@ class ModelReleaseSpec(SpecModel):
 
     model: ModelRef = Field(description="The model version to serve.")
     policy_ref: PolicyRef | None = Field(
-        None, description="ReleasePolicy whose gates, checks and phases apply as well."
+        None, description="ReleasePolicy whose gates and checks apply as well, and its phases where rollout names none."
     )
     workload: Workload = Field(description="The inference server.")
     traffic: Traffic = Field(description="How users reach it.")

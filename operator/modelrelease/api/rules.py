@@ -12,8 +12,6 @@ from pydantic import ConfigDict, Field, model_validator
 
 from .base import Duration, Name, SpecModel, Weight, list_map, rule, validations
 
-GATE_KINDS = ("metric", "slices")
-CHECK_KINDS = ("errorRate", "latency")
 _EXACTLY_ONE_GATE = "[has(self.metric), has(self.slices)].filter(x, x).size() == 1"
 _EXACTLY_ONE_CHECK = "[has(self.errorRate), has(self.latency)].filter(x, x).size() == 1"
 
@@ -146,7 +144,7 @@ class Gate(SpecModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Gate:
-        _one_of(self, GATE_KINDS, f"gate {self.name}")
+        _one_of(self, ("metric", "slices"), f"gate {self.name}")
         return self
 
 
@@ -255,7 +253,8 @@ class Phase(SpecModel):
         None,
         ge=1,
         le=10000,
-        description="Pods of the canary in this phase. Default: its share of replicas, rounded up.",
+        description="Pods of the canary in this phase; the last phase has all of them. Default: the weight's share of "
+        "replicas, rounded up.",
     )
     duration: Duration = Field(
         "0s", description="Least time at this weight, counted from when the gateway confirmed it."

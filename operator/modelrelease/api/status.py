@@ -58,7 +58,7 @@ class StableStatus(RevisionStatus):
 
 
 class PreviousStatus(RevisionStatus):
-    """The revision promoted before, drained and kept without pods for the rollback command."""
+    """The revision that served before: its pods end when its last requests had their time, its record is kept a day."""
 
     started_at: Time | None = Field(None, description="When its rollout began.")
     replaced_at: Time = Field(description="When its successor was promoted.")
@@ -186,7 +186,6 @@ class RollbackStatus(StatusModel):
     decided_at: Time = Field(description="When the verdict fell.")
     routed_at: Time | None = Field(None, description="When the gateway had confirmed 100 % on the stable revision.")
     seconds: float | None = Field(None, description="From verdict to the confirmed route.")
-    mode: Literal["instant", "staged"] = Field("instant", description="instant: all traffic moved in one write.")
 
 
 class QuarantineEntry(StatusModel):

@@ -17,6 +17,7 @@ from .wants import AliasWrite, Measure, RegistryWant, SampleWant, Wants
 
 DEFAULT_REPLICAS = 2
 REGISTRY_MAX_AGE = timedelta(seconds=60)
+"""How long an answer of the registry is believed. It is read again at half of it: a followed alias is seen by then."""
 
 
 def replicas(spec: ModelReleaseSpec) -> int:
