@@ -68,8 +68,10 @@ class Operator:
         """Wait for the Lease or a signal, whichever comes first."""
         acquiring, stopped = _task(self._leader.acquire()), _task(self._stop.wait())
         await asyncio.wait({acquiring, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        acquiring.cancel()
         stopped.cancel()
+        if acquiring.done():
+            acquiring.result()  # a bug in it is an end by itself, not one that was asked for
+        acquiring.cancel()
         return self._leader.leading
 
     async def _lead(self) -> int:
