@@ -54,16 +54,22 @@ class State(StrEnum):
 
 TRANSITIONS: Mapping[tuple[State, State], str] = {
     (State.IDLE, State.GATING): "another revision is wanted and the registry knows it",
-    (State.IDLE, State.STARTING): "a revision promoted before is wanted again",
-    (State.GATING, State.IDLE): "something else is wanted",
+    (State.IDLE, State.STARTING): "a revision promoted before is wanted again, or a person rolls back",
+    (State.GATING, State.IDLE): "something else is wanted, or a person aborts",
     (State.GATING, State.STARTING): "every gate passes",
     (State.STARTING, State.SHIFTING): "enough pods are ready and warm; the weight rises",
-    (State.STARTING, State.RETURNING): "pods crash or never become ready, or something else is wanted",
+    (
+        State.STARTING,
+        State.RETURNING,
+    ): "pods crash or never become ready, a check fails, a person aborts, or something else is wanted",
     (State.SHIFTING, State.STARTING): "the phase passed: pods for the next; or pods were lost: weight 0",
-    (State.SHIFTING, State.BAKING): "full weight is confirmed",
+    (
+        State.SHIFTING,
+        State.BAKING,
+    ): "the last phase, of full weight, passed; a first release needs only the weight confirmed",
     (State.SHIFTING, State.RETURNING): "a check fails, pods crash, a person aborts, or something else is wanted",
     (State.SHIFTING, State.IDLE): "a former revision has all traffic again; or harm, and nothing else serves",
-    (State.BAKING, State.IDLE): "the bake ends: promoted",
+    (State.BAKING, State.IDLE): "the bake ends: promoted; or harm, and nothing else serves",
     (State.BAKING, State.STARTING): "pods were lost: weight 0",
     (State.BAKING, State.RETURNING): "a check fails, pods crash, a person aborts, or the spec went back to stable",
     (State.RETURNING, State.IDLE): "requests in flight had their time",
