@@ -309,6 +309,8 @@ def test_end_when_the_parent_is_gone_then_nothing_is_left(
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # a shell's background job ignores Ctrl-C, and its children with it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
     )
     state = state_root() / name
     try:
