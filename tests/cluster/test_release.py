@@ -64,7 +64,7 @@ async def test_what_happened_is_told_in_events_with_distinct_reasons(stage: Stag
         *("RolloutStarted", "GatesPassed", "WeightChanged", "Promoted"),
         *("RolloutStarted", "GatesPassed", "WeightChanged", "WeightChanged", "Promoted"),
     ]
-    assert "v1 passed 1 gates: accuracy: 0.9, needs 0.85" in notes
+    assert "v1 passed its gates: accuracy: 0.9, needs 0.85" in notes
     assert "v2 gets 20% of traffic in phase canary" in notes
     assert "v2 serves all traffic" in notes
     assert {event["regarding"]["name"] for event in await stage.events()} == {NAME}

@@ -68,7 +68,10 @@ async def test_an_alias_that_somebody_else_moved_is_left_alone_and_that_is_said(
     aliases.move("champion", 3)
     await roll_back(stage)
     assert (aliases.all(), await alias_state(stage)) == ({"champion": 3}, "Lost")
-    assert (await told(stage))[-1] == ("Warning", "alias champion was moved by somebody else and is left alone")
+    assert (await told(stage))[-1] == (
+        "Warning",
+        "alias champion was moved or removed by somebody else and is left alone",
+    )
 
 
 async def test_an_alias_that_somebody_else_moved_is_taken_over_by_the_next_promotion(

@@ -177,7 +177,7 @@ async def test_a_deleted_revision_of_the_candidate_starts_the_rollout_again(cana
     status = await canary.status()
     assert status.candidate is not None
     assert status.candidate.returning is not None
-    assert "was deleted; the rollout starts again" in status.candidate.returning.message
+    assert "was deleted or cannot be read; the rollout starts again" in status.candidate.returning.message
     await canary.promoted(2)
 
 
