@@ -29,6 +29,7 @@ class Reason(StrEnum):
     TEMPLATE_REFUSED = "TemplateRefused"
     POLICY_NOT_FOUND = "PolicyNotFound"
     NAME_CONFLICT = "NameConflict"
+    NOT_APPLIED = "NotApplied"
     SUSPENDED = "Suspended"
     QUARANTINED = "Quarantined"
     # the registry

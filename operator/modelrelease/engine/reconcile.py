@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
+from modelrelease.api.reasons import Reason
 from modelrelease.api.status import ModelReleaseStatus, Stage
 from modelrelease.clients.kube import MODEL_RELEASE, Conflict, Kube, KubeError, Object
 from modelrelease.core.announce import announce
@@ -25,7 +26,7 @@ from modelrelease.core.revision import Revision
 from modelrelease.core.wants import SampleWant
 
 from . import telemetry
-from .apply import Applier, Fenced
+from .apply import Applier, Fenced, Unapplied
 from .observe import Observer
 from .queue import Key
 from .refresh import RegistryRefresher
@@ -113,6 +114,11 @@ class Reconciler:
         ours = [child for child in children if f"{child.kind} {child.name}" not in observation.conflicts]
         try:
             await self._applier.apply(look.live, ours, decision.status)
+        except Unapplied as error:
+            # as long as the words are the same it is one Event, however often the pass is repeated
+            note = f"{error}; everything else was written, and this is tried again"
+            await self._post(key, release, "Warning", Reason.NOT_APPLIED, note, action="Apply", occasion="")
+            raise
         finally:
             # 5. announce, also what could be applied in part only: the next pass will see nothing new to tell
             if changed:
@@ -126,18 +132,8 @@ class Reconciler:
     async def _announce(self, key: Key, release: Object, before: ModelReleaseStatus, after: ModelReleaseStatus) -> None:
         """Events and the log. A failure here is logged and costs nothing: status says the same."""
         for item in announce(before, after):
-            try:
-                await self._kube.event(
-                    release,
-                    type=item.type,
-                    reason=item.reason,
-                    note=item.note,
-                    action=after.phase,
-                    now=self._clock(),
-                    key=str(after.sequence),
-                )
-            except KubeError as error:
-                logger.warning("event %s was not posted: %s", item.reason, error, extra={"key": "/".join(key)})
+            occasion = str(after.sequence)
+            await self._post(key, release, item.type, item.reason, item.note, action=after.phase, occasion=occasion)
             telemetry.log_decision(
                 key,
                 generation=release["metadata"]["generation"],
@@ -146,6 +142,24 @@ class Reconciler:
                 reason=item.reason,
                 note=item.note,
             )
+
+    async def _post(
+        self,
+        key: Key,
+        release: Object,
+        kind: Literal["Normal", "Warning"],
+        reason: Reason,
+        note: str,
+        *,
+        action: str,
+        occasion: str,
+    ) -> None:
+        try:
+            await self._kube.event(
+                release, type=kind, reason=reason, note=note, action=action, now=self._clock(), key=occasion
+            )
+        except KubeError as error:
+            logger.warning("event %s was not posted: %s", reason, error, extra={"key": "/".join(key)})
 
     def _again(self, decision: Decision, observation: Observation, target: object) -> float | None:
         """Seconds until the next look: when the decision asks for it, or sooner where nobody would wake the release."""
