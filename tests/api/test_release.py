@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from modelrelease.api.release import ModelReleaseSpec, ReleasePolicySpec
+from modelrelease.api.policy import ReleasePolicySpec
+from modelrelease.api.release import ModelReleaseSpec
 from tests.api.builders import phases, spec, workload
 
 GATE = {"name": "auc", "metric": {"name": "auc", "min": 0.9}}

@@ -32,7 +32,7 @@ from modelrelease.clients.kube import (
 )
 from modelrelease.clients.registry import RegistryClient, RegistryEndpoint
 from modelrelease.core.evidence import Counts
-from modelrelease.core.observation import Poll, Samples, Unavailable
+from modelrelease.core.observation import PodPoll, Poll, Samples, Unavailable
 from modelrelease.core.render import REVISION_LABEL
 from modelrelease.core.wants import SampleWant
 from modelrelease.engine.queue import Key
@@ -86,7 +86,13 @@ class Feed:
         step = GRID.total_seconds()
         at = datetime.fromtimestamp((want.since.timestamp() // step + 1) * step, UTC)
         while at <= self._clock():
-            yield Poll(at, {arm: {item.check: self._counts(arm) for item in of} for arm, of in want.arms.items()})
+            yield Poll(
+                at,
+                {
+                    arm: {"pod": PodPoll({item.check: (self._counts(arm),) for item in of})}
+                    for arm, of in want.arms.items()
+                },
+            )
             at += GRID
 
     def _counts(self, revision: str) -> Counts:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.reasons import Reason
-from modelrelease.api.release import ModelReleaseSpec, ReleasePolicySpec
+from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import (
     CandidateStatus,
     ModelReleaseStatus,
@@ -32,6 +33,7 @@ from modelrelease.core.observation import (
     ModelVersion,
     Observation,
     PodFault,
+    PodPoll,
     Poll,
     RegistryView,
     RouteView,
@@ -82,9 +84,14 @@ def model(version: str, auc: float = 0.9) -> ModelVersion:
     )
 
 
+def arm(pod: str = "pod", **counts: Counts) -> dict[str, PodPoll]:
+    """One pod's counts by check."""
+    return {pod: PodPoll({check: (count,) for check, count in counts.items()})}
+
+
 def polls(canary: Counts, stable: Counts, number: int = 12, check: str = "errors", since: datetime = NOW) -> Samples:
     """So many equal polls, one every five seconds after `since`."""
-    arms = {revision("8").revision: {check: canary}, revision("7").revision: {check: stable}}
+    arms = {revision("8").revision: arm(**{check: canary}), revision("7").revision: arm(**{check: stable})}
     return Samples(tuple(Poll(since + (at + 1) * POLL, arms) for at in range(number)))
 
 

@@ -12,7 +12,7 @@ from modelrelease.core.checks import Evidence, advance, begin, begin_phase, deco
 from modelrelease.core.evidence import Counts
 from modelrelease.core.observation import Poll, Samples, Unavailable
 from modelrelease.core.revision import Revision
-from tests.core.builders import ERRORS, LIMIT, NOW, POLL, SILENT, polls, revision, spec
+from tests.core.builders import ERRORS, LIMIT, NOW, POLL, SILENT, arm, polls, revision, spec
 
 SLOW = {"name": "slow", "latency": {"slowerThan": "500ms"}}
 TRIPWIRE = {"name": "tripwire", "errorRate": {"max": 0.5, "minPolls": 1}}
@@ -127,8 +127,8 @@ def test_every_check_must_pass() -> None:
 def test_one_check_is_blamed_for_a_rollback() -> None:
     made = revision("8", spec(checks=[ERRORS, {**ERRORS, "name": "others"}]))
     arms = {
-        RELATIVE.revision: {"errors": Counts(1000, 2), "others": Counts(1000, 600)},
-        STABLE: {"errors": Counts(4000, 8), "others": Counts(4000, 8)},
+        RELATIVE.revision: arm(errors=Counts(1000, 2), others=Counts(1000, 600)),
+        STABLE: arm(errors=Counts(4000, 8), others=Counts(4000, 8)),
     }
     samples = polls(Counts(1000, 2), Counts(4000, 8))
     both = tuple(Poll(poll.at, arms) for poll in samples.polls)
@@ -156,8 +156,8 @@ def test_evidence_of_other_rules_counts_as_none() -> None:
 def test_the_evidence_of_all_checks_fits_into_the_status() -> None:
     many = [{"name": f"{'check':-<58}{number}z", "errorRate": {}} for number in range(16)]
     made = revision("8", spec(checks=many))
-    arms = {RELATIVE.revision: {check.name: Counts(1e9 / 3, 1e7 / 3) for check in made.checks}}
-    arms[STABLE] = {check.name: Counts(1e9 / 7, 1e7 / 7) for check in made.checks}
+    arms = {RELATIVE.revision: arm(**{check.name: Counts(1e9 / 3, 1e7 / 3) for check in made.checks})}
+    arms[STABLE] = arm(**{check.name: Counts(1e9 / 7, 1e7 / 7) for check in made.checks})
     held = advance(begin(made, NOW), made, [Poll(NOW + POLL, arms)], STABLE)
     assert len(encode(held)) <= 16384 / 2  # a policy may add as many again
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.reasons import Reason
-from modelrelease.api.release import ReleasePolicySpec
 from modelrelease.api.status import ModelReleaseStatus, QuarantineEntry, Stage
 from modelrelease.core.decide import TRANSITIONS, State
 from modelrelease.core.evidence import Counts

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from modelrelease.api.gates import Gate
 from modelrelease.api.reasons import Reason
-from modelrelease.api.rules import Gate
 from modelrelease.core.gates import evaluate
 from modelrelease.core.observation import Lookup, MetricValue, Missing, ModelVersion, Unavailable
 from tests.core.builders import NOW

@@ -22,7 +22,7 @@ from modelrelease.api.status import (
 from modelrelease.core.evidence import Counts
 from modelrelease.core.fit import fit
 from modelrelease.core.observation import PodFault, Poll, RegistryView, RouteView, Samples
-from tests.core.builders import FAILING, HEALTHY, NOW, SILENT, Release, fresh, idle, polls, release, revision
+from tests.core.builders import FAILING, HEALTHY, NOW, SILENT, Release, arm, fresh, idle, polls, release, revision
 
 
 def columns(case: Release) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ def growing(case: Release, minutes: int) -> list[ModelReleaseStatus]:
     for tick in range(1, minutes * 12 + 1):
         at = NOW + timedelta(seconds=5 * tick)
         poll = Poll(
-            at, {revision("8").revision: {"errors": Counts(3, 0)}, revision("7").revision: {"errors": Counts(9, 0)}}
+            at, {revision("8").revision: arm(errors=Counts(3, 0)), revision("7").revision: arm(errors=Counts(9, 0))}
         )
         seen = replace(case, now=at).see(samples=Samples((*case.obs.samples.polls, poll)))
         decided = seen.decided()

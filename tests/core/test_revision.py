@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelrelease.api.release import ReleasePolicySpec
+from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.core.revision import Revision, desired, from_data, to_data
 from tests.api.builders import workload
 from tests.core.builders import ERRORS, GATE, LIMIT, PHASES, revision, spec

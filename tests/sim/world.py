@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
+from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.reasons import Reason
-from modelrelease.api.release import ModelReleaseSpec, ReleasePolicySpec
+from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.core.decide import target_of
 from modelrelease.core.evidence import Counts
@@ -28,6 +29,7 @@ from modelrelease.core.observation import (
     ModelVersion,
     Observation,
     PodFault,
+    PodPoll,
     Poll,
     RegistryView,
     RouteView,
@@ -84,6 +86,10 @@ class Wish:
 
 
 @cache
+def _arm(counts: Counts) -> dict[str, PodPoll]:
+    return {"pods": PodPoll({"*": (counts,)})}
+
+
 def spec_of(wish: Wish) -> ModelReleaseSpec:
     """The wish as a spec."""
     model = {"name": MODEL, "alias": wish.alias} if wish.alias else {"name": MODEL, "version": int(wish.version or 0)}
@@ -307,7 +313,7 @@ class World:
     def _count(self) -> None:
         shares = self.traffic()
         idle = {revision for revision, pods in self.pods.items() if any(pod.ready for pod in pods)}
-        arms = {revision: {"*": Counts(0.0, 0.0)} for revision in idle}
+        arms = {revision: _arm(Counts(0.0, 0.0)) for revision in idle}
         for revision, share in shares.items():
             if self.programmed[0] not in self.by_hand:
                 self.carried[revision] = self.now
@@ -315,7 +321,7 @@ class World:
             if self.version_of(revision) in self.harmful:
                 rate = HARMFUL
             total = float(REQUESTS_PER_TICK * share // 100)
-            arms[revision] = {"*": Counts(total, round(total * rate))}
+            arms[revision] = _arm(Counts(total, round(total * rate)))
         self.harm_seen |= {item for item in shares if self.version_of(item) in self.harmful}
         if not self.faults.no_samples:
             self.polls.append(Poll(self.now, arms))
@@ -325,10 +331,10 @@ class World:
         """How long without a break the counts have shown a revision at its worst and the other one well."""
         since = self.now
         for poll in reversed(self.polls):
-            canary, other = poll.arms.get(revision), poll.arms.get(stable)
-            if canary is None or other is None or poll.at != since:
+            canary, other = poll.counts(revision, "*"), poll.counts(stable, "*")
+            if not canary or not other or poll.at != since:
                 break
-            (seen, beside) = (canary["*"], other["*"])
+            (seen,), (beside,) = canary, other
             if (
                 seen.total < 50
                 or seen.bad < HARMFUL * seen.total
@@ -448,7 +454,7 @@ class World:
         for poll in self.polls:
             if poll.at > want.since:
                 arms = {
-                    revision: {measure.check: poll.arms[revision]["*"] for measure in measures}
+                    revision: {"pod": PodPoll({measure.check: poll.counts(revision, "*") for measure in measures})}
                     for revision, measures in want.arms.items()
                     if revision in poll.arms
                 }

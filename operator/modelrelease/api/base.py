@@ -146,3 +146,17 @@ LATE_DEFAULT: dict[str, Any] = {"x-modelrelease-late-default": True}
 """The json_schema_extra of a field whose default the runtime decides: the API server sets none."""
 
 PRESERVE: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+def one_of(model: SpecModel, names: tuple[str, ...], what: str) -> None:
+    """Raise ValueError unless exactly one of these fields is set."""
+    given = [name for name in names if getattr(model, name) is not None]
+    if len(given) != 1:
+        raise ValueError(f"{what}: exactly one of {', '.join(names)} must be set, got {given or 'none'}")
+
+
+def check_unique(what: str, names: list[str]) -> None:
+    """Raise ValueError naming the first repeated name."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what}: the name {name!r} is used twice")

@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from .base import DNS_LABEL_PATTERN, GROUP, LATE_DEFAULT, VERSION, rule, validations
-from .release import NAME_MAX, ModelReleaseSpec, ReleasePolicySpec
+from .policy import ReleasePolicySpec
+from .release import NAME_MAX, ModelReleaseSpec
 from .status import ModelReleaseStatus
 
 Schema = dict[str, Any]

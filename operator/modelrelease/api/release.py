@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
-from .base import LATE_DEFAULT, PRESERVE, Duration, IntOrString, Name, SpecModel, rule, validations
-from .rules import Checks, Gates, Phases, check_phases, check_unique
+from .base import LATE_DEFAULT, PRESERVE, Duration, IntOrString, Name, SpecModel, check_unique, rule, validations
+from .checks import Checks
+from .gates import Gates
+from .phases import Phases, check_phases
 from .template import Template
 
 NAME_MAX = 52
@@ -241,19 +243,4 @@ class ModelReleaseSpec(SpecModel):
         check_unique("checks", [check.name for check in self.checks])
         if self.registry and self.registry.set_alias and self.registry.set_alias == self.model.alias:
             raise ValueError("registry.setAlias must differ from the followed model.alias")
-        return self
-
-
-class ReleasePolicySpec(SpecModel):
-    """Gates, checks and phases that several releases share."""
-
-    gates: Gates = Field((), description="Gates added to those of the release, named <policy>/<gate> in status.")
-    checks: Checks = Field((), description="Checks added to those of the release, named <policy>/<check> in status.")
-    phases: Phases = Field((), description="Phases of releases that name none themselves.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ReleasePolicySpec:
-        check_unique("gates", [gate.name for gate in self.gates])
-        check_unique("checks", [check.name for check in self.checks])
-        check_phases(self.phases)
         return self

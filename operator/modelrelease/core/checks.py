@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from modelrelease.api.base import parse_duration
-from modelrelease.api.rules import Check
+from modelrelease.api.checks import Check
 from modelrelease.api.status import ArmStatus, CheckStatus
 
 from . import evidence as e
@@ -86,11 +86,13 @@ def advance(evidence: Evidence, revision: Revision, polls: Sequence[Poll], stabl
             continue
         at = poll.at
         for check in revision.checks:
-            canary = poll.arms.get(revision.revision, {}).get(check.name)
-            if canary is None:
+            canary = poll.counts(revision.revision, check.name)
+            if not canary:
                 continue
-            other = poll.arms.get(stable, {}).get(check.name) if stable else None
-            wealths[check.name] = e.observe(wealths[check.name], plan(revision, check), canary, other)
+            other = poll.counts(stable, check.name) if stable else ()
+            wealths[check.name] = e.observe(
+                wealths[check.name], plan(revision, check), canary[0], other[0] if other else None
+            )
     return replace(evidence, at=at, wealths=wealths)
 
 

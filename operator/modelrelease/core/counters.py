@@ -103,30 +103,29 @@ def newcomers(before: Snapshot, after: Snapshot) -> frozenset[Pod]:
     return frozenset(after.pods.keys() - before.pods.keys())
 
 
-def increments(before: Snapshot, after: Snapshot, gaps: Collection[Pod]) -> dict[str, dict[Column, float]]:
-    """What each revision's pods counted between two snapshots.
+def increments(before: Snapshot, after: Snapshot, gaps: Collection[Pod]) -> dict[Pod, dict[Column, float]]:
+    """What each pod counted between two snapshots.
 
     gaps: newcomers that had been scraped earlier; nothing is counted for them, as what they counted during the gap
     belongs to no interval. Other newcomers, and series that a known pod did not have before, count from 0. What a pod
-    that vanished had counted stays counted. A column without a series on any pod is absent.
+    that vanished had counted stays counted. A column without a series on a pod is absent there.
     """
-    sums: dict[str, dict[Column, float]] = {}
+    grown: dict[Pod, dict[Column, float]] = {}
     for pod, reading in after.pods.items():
         if pod in gaps:
             continue
         earlier = before.pods.get(pod)
         known: Counters = earlier.counters if earlier else {}
         restarted = _restarted(known, reading.counters)
-        arm = sums.setdefault(pod.revision, {})
+        own = grown.setdefault(pod, {})
         for column, values in reading.counters.items():
             if not values or not before.knows(pod.revision, column):
                 continue
             base = known.get(column, {})
-            grown = sum(
+            own[column] = sum(
                 value - (0 if series.target in restarted else base.get(series, 0)) for series, value in values.items()
             )
-            arm[column] = arm.get(column, 0) + grown
-    return sums
+    return grown
 
 
 def _restarted(before: Counters, after: Counters) -> frozenset[str]:
@@ -142,7 +141,7 @@ def _restarted(before: Counters, after: Counters) -> frozenset[str]:
 def counts(
     measures: Iterable[Measure], grown: Mapping[Column, float], bounds: Mapping[str, float]
 ) -> dict[str, Counts]:
-    """Requests and bad ones by check, from one arm's increments. bounds: of its latency checks.
+    """Requests and bad ones by check, from one pod's increments. bounds: of its revision's latency checks.
 
     A check whose total is not there has no entry; a bad counter that is not there has counted nothing. Two counters are
     never scraped apart, but if they disagree bad is cut to total.

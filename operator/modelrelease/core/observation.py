@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.reasons import Reason
-from modelrelease.api.release import ReleasePolicySpec
 
 from .evidence import Counts
 from .revision import Revision
@@ -151,15 +151,35 @@ class SlotView:
 
 
 @dataclass(frozen=True, slots=True)
-class Poll:
-    """Increments between two neighbouring grid points: by revision, then by check name.
+class PodPoll:
+    """What one pod did between two neighbouring grid points.
 
-    A check without an entry had no usable sample in that interval. Totals count requests, bad those that failed or were
-    too slow.
+    counts: by check name, for each of its bounds (one where it has none) the requests and those that failed or were too
+    slow; a check without an entry had no usable sample. gauges: by check name, its value at the end. in_flight: running
+    and waiting requests at the end. progress: what its engine worked off (tokens, inferences). None where the runtime
+    does not tell.
     """
 
+    counts: Mapping[str, tuple[Counts, ...]] = field(default_factory=dict)
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    in_flight: float | None = None
+    progress: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Increments between two neighbouring grid points: by revision, then by pod."""
+
     at: datetime
-    arms: Mapping[str, Mapping[str, Counts]]
+    arms: Mapping[str, Mapping[str, PodPoll]]
+
+    def counts(self, revision: str, check: str) -> tuple[Counts, ...]:
+        """All its pods together, one Counts a bound; empty where no pod had a usable sample."""
+        pods = [pod.counts[check] for pod in self.arms.get(revision, {}).values() if check in pod.counts]
+        return tuple(
+            Counts(sum(part.total for part in parts), sum(part.bad for part in parts))
+            for parts in zip(*pods, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import math
 from datetime import timedelta
 
 from modelrelease.api.base import parse_duration
+from modelrelease.api.phases import Phase
 from modelrelease.api.release import ModelReleaseSpec
-from modelrelease.api.rules import Phase
 from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
 
 from . import checks

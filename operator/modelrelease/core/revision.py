@@ -17,8 +17,11 @@ from datetime import timedelta
 from typing import Any
 
 from modelrelease.api.base import parse_duration
-from modelrelease.api.release import ModelReleaseSpec, ReleasePolicySpec
-from modelrelease.api.rules import Check, Gate, MarginSpec, Phase
+from modelrelease.api.checks import Check, MarginSpec
+from modelrelease.api.gates import Gate
+from modelrelease.api.phases import Phase
+from modelrelease.api.policy import ReleasePolicySpec
+from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.presets import Preset, preset
 
 DIGEST_LENGTH = 10

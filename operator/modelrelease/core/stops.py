@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from modelrelease.api.checks import Check
+from modelrelease.api.gates import Gate
 from modelrelease.api.reasons import Phase, Reason
-from modelrelease.api.rules import Check, Gate
 from modelrelease.api.status import Outcome, QuarantineEntry, Stage
 
 from . import gates

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelrelease.api.base import GROUP
-from modelrelease.api.release import ModelReleaseSpec, ReleasePolicySpec
+from modelrelease.api.policy import ReleasePolicySpec
+from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients import views
 from modelrelease.clients.kube import (

@@ -26,7 +26,7 @@ from datetime import datetime, timedelta
 from modelrelease.api.reasons import Reason
 from modelrelease.core import counters
 from modelrelease.core.counters import Column, Snapshot
-from modelrelease.core.observation import Poll, Samples, Unavailable
+from modelrelease.core.observation import PodPoll, Poll, Samples, Unavailable
 from modelrelease.core.wants import SampleWant
 
 from . import readings
@@ -203,16 +203,24 @@ class Sampler:
         if not counters.closes(before, after):
             return False
         grown = counters.increments(before, after, found.gaps)
-        arms = {
-            revision: counters.counts(measures, grown.get(revision, {}), _bounds_of(after, revision))
-            for revision, measures in held.release.want.arms.items()
-        }
+        arms: dict[str, dict[str, PodPoll]] = {}
+        for pod, own in grown.items():
+            found_of = counters.counts(held.release.want.arms[pod.revision], own, _bounds_of(after, pod.revision))
+            if found_of:
+                counts = {check: (count,) for check, count in found_of.items()}
+                arms.setdefault(pod.revision, {})[pod.name] = PodPoll(counts)
         held.release.before = after
-        if not any(arms.values()):
+        if not arms:
             return False
         held.polls.append(Poll(after.at, arms))
         held.known.add(after.at)
-        return any(count.total for arm in arms.values() for count in arm.values())
+        return any(
+            part.total
+            for arm in arms.values()
+            for pod in arm.values()
+            for count in pod.counts.values()
+            for part in count
+        )
 
 
 def _bounds_of(snapshot: Snapshot, revision: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from modelrelease.api.rules import Check, ErrorRateCheck, LatencyCheck
+from modelrelease.api.checks import Check, ErrorRateCheck, LatencyCheck
 
 
 @dataclass(frozen=True, slots=True)

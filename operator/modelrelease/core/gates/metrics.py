@@ -1,19 +1,14 @@
-"""Evaluation gates: what the registry's evidence says about a candidate, before any pod exists and before every raise.
-
-Pure verdicts over `ModelVersion` values. Missing figures are InsufficientData, an unreadable registry is Unavailable;
-neither ever passes. A gate that compares with the champion passes while nothing serves.
-"""
+"""Gates over logged metrics: one metric, or one metric on every slice, against fixed bounds and the champion."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelrelease.api.rules import ChampionBound, Gate, MetricGate, SliceGate
+from modelrelease.api.gates import ChampionBound, MetricGate, SliceGate
 from modelrelease.api.status import GateStatus
 
-from .observation import Lookup, MetricValue, Missing, ModelVersion, Unavailable
+from ..observation import MetricValue, ModelVersion
 
 _TOLERANCE = 1e-9  # of floats that went through a database and JSON
 _SHOWN_SLICES = 3
@@ -31,29 +26,8 @@ class _Finding:
     lacking: bool = False
 
 
-def evaluate(gates: Sequence[Gate], candidate: Lookup | None, champion: Lookup | None) -> tuple[GateStatus, ...]:
-    """Judge every gate. candidate None means not read yet; champion None means that nothing serves."""
-    return tuple(_evaluate(gate, candidate, champion) for gate in gates)
-
-
-def _evaluate(gate: Gate, candidate: Lookup | None, champion: Lookup | None) -> GateStatus:
-    if candidate is None:
-        return GateStatus(name=gate.name, verdict="Unavailable", message="the registry has not been read yet")
-    if isinstance(candidate, Unavailable | Missing):
-        return GateStatus(name=gate.name, verdict="Unavailable", message=candidate.message)
-    rules = gate.metric or gate.slices
-    assert rules is not None, "a gate has exactly one kind"
-    known = champion if isinstance(champion, ModelVersion) else None
-    if rules.champion is not None and isinstance(champion, Unavailable | Missing):
-        words = f"the champion's evaluation cannot be read: {champion.message}"
-        return GateStatus(name=gate.name, verdict="Unavailable", message=words)
-    if gate.metric is not None:
-        return _metric(gate.name, gate.metric, candidate, known)
-    assert gate.slices is not None, "a gate has exactly one kind"
-    return _slices(gate.name, gate.slices, candidate, known)
-
-
-def _metric(name: str, gate: MetricGate, candidate: ModelVersion, champion: ModelVersion | None) -> GateStatus:
+def metric(name: str, gate: MetricGate, candidate: ModelVersion, champion: ModelVersion | None) -> GateStatus:
+    """One metric; InsufficientData where it was not logged, or cannot be compared with the champion's."""
     found = _lookup(candidate, gate.name, gate.dataset)
     if isinstance(found, str):
         return GateStatus(name=name, verdict="InsufficientData", message=found, source=_source(candidate))
@@ -70,7 +44,8 @@ def _metric(name: str, gate: MetricGate, candidate: ModelVersion, champion: Mode
     )
 
 
-def _slices(name: str, gate: SliceGate, candidate: ModelVersion, champion: ModelVersion | None) -> GateStatus:
+def slices(name: str, gate: SliceGate, candidate: ModelVersion, champion: ModelVersion | None) -> GateStatus:
+    """Every slice alike, so that none is sacrificed for the average; the worst ones give the words."""
     prefix, suffix = gate.match.split("*")
     pattern = re.compile(re.escape(prefix) + r"([^/]+)" + re.escape(suffix) + "/" + re.escape(gate.metric))
     names = _slice_names(candidate, pattern, gate.dataset)
