@@ -15,7 +15,7 @@ from modelrelease.api.status import CommandStatus, Outcome, Stage
 from .draft import COMMANDS, Draft, Harm, Why
 from .stops import Target
 
-_FORM = re.compile(r"(?P<verb>[a-z]+)@(?P<revision>[0-9a-f]{10})-(?P<nonce>[A-Za-z0-9]{1,40})")
+_FORM = re.compile(r"(?P<verb>[a-z]+)@(?P<revision>[0-9a-f]{10})-(?P<nonce>[A-Za-z0-9][-A-Za-z0-9]{0,39})")
 _WITH_PODS = (Stage.STARTING, Stage.SHIFTING, Stage.BAKING)
 
 
