@@ -8,7 +8,7 @@ import pytest
 
 from modelrelease.api.gates import Gate
 from modelrelease.api.reasons import Reason
-from modelrelease.core.gates import evaluate
+from modelrelease.core.gates import Context, evaluate
 from modelrelease.core.observation import Lookup, MetricValue, Missing, ModelVersion, Unavailable
 from tests.core.builders import NOW
 
@@ -129,13 +129,13 @@ CASES: dict[str, tuple[Gate, Lookup | None, Lookup | None, str, str]] = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_a_gate_says(case: tuple[Gate, Lookup | None, Lookup | None, str, str]) -> None:
     gate, candidate, champion, verdict, message = case
-    (seen,) = evaluate([gate], candidate, champion)
+    (seen,) = evaluate([gate], candidate, champion, Context(NOW))
     assert (seen.verdict, seen.message) == (verdict, message)
 
 
 def test_a_gate_keeps_the_figures_it_judged() -> None:
     candidate = version("2", None, MetricValue("auc", 0.81, "holdout", "d1"))
     champion = version("1", None, MetricValue("auc", 0.87, "holdout", "d1"))
-    (seen,) = evaluate([metric(**DROP, **ON)], candidate, champion)
+    (seen,) = evaluate([metric(**DROP, **ON)], candidate, champion, Context(NOW))
     assert (seen.value, seen.champion, seen.threshold) == (0.81, 0.87, 0.85)
     assert (seen.dataset, seen.source) == ("holdout@d1", "LoggedModel of run r1")

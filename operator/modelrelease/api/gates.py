@@ -5,13 +5,16 @@ Only what may be asked for, and the bounds of it; verdicts are in `core.gates`.
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from .base import Name, SpecModel, list_map, one_of, rule, validations
 
-_EXACTLY_ONE = "[has(self.metric), has(self.slices)].filter(x, x).size() == 1"
+KINDS = ("metric", "slices")
+"""The fields of Gate of which exactly one is set; `core.gates` has one function for each."""
 
 MetricKey = Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[A-Za-z0-9_\-. :/]+$")]
 
@@ -122,20 +125,53 @@ class SliceGate(SpecModel):
         return self
 
 
+class OnRevoked(StrEnum):
+    """What happens when a gate that had passed no longer passes in mid-rollout."""
+
+    HOLD = "Hold"
+    ROLLBACK = "Rollback"
+
+
+def _exactly_one() -> dict[str, str]:
+    fields = [to_camel(kind) for kind in KINDS]
+    given = ", ".join(f"has(self.{field})" for field in fields)
+    return rule(
+        f"[{given}].filter(x, x).size() == 1",
+        f"a gate must set exactly one of {', '.join(fields[:-1])} and {fields[-1]}",
+    )
+
+
 class Gate(SpecModel):
     """A condition on the registry's evidence, read before any pod exists and again before every weight increase."""
 
-    model_config = ConfigDict(
-        json_schema_extra=validations(rule(_EXACTLY_ONE, "a gate must set exactly one of metric and slices"))
-    )
+    model_config = ConfigDict(json_schema_extra=validations(_exactly_one()))
 
     name: Name = Field(description="Name of the gate, unique in the list; it appears in status and Events.")
     metric: MetricGate | None = Field(None, description="Bounds for one metric.")
     slices: SliceGate | None = Field(None, description="Bounds for one metric on every slice.")
+    # Left out of the canonical form where they say nothing new: the digests of older revisions stay what they are.
+    advisory: bool = Field(
+        False, exclude_if=lambda value: not value, description="Its verdict is reported and never stops a release."
+    )
+    on_revoked: OnRevoked = Field(
+        OnRevoked.HOLD,
+        exclude_if=lambda value: value is OnRevoked.HOLD,
+        description="What happens when it no longer passes in mid-rollout: the weight is held, or traffic goes back.",
+    )
+
+    @property
+    def kind(self) -> str:
+        """Which of KINDS it is."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def rules(self) -> Any:
+        """The model of its kind."""
+        return getattr(self, self.kind)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Gate:
-        one_of(self, ("metric", "slices"), f"gate {self.name}")
+        one_of(self, KINDS, f"gate {self.name}")
         return self
 
 

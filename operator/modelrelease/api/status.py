@@ -126,8 +126,16 @@ class GateStatus(StatusModel):
     value: float | None = Field(None, description="The candidate's value; of the worst slice, for slices.")
     champion: float | None = Field(None, description="The champion's value.")
     threshold: float | None = Field(None, description="What was needed.")
+    samples: int | None = Field(None, description="On how many samples the candidate's value rests, where logged.")
+    champion_samples: int | None = Field(None, description="The same for the champion's value.")
     dataset: Phrase | None = Field(None, description="Name and digest of the evaluation data set.")
-    source: Phrase | None = Field(None, description="LoggedModel or Run, and the run's id.")
+    source: Phrase | None = Field(None, description="LoggedModel, or Run, which does not tell the data set of a value.")
+    run: Annotated[str, Field(max_length=40)] | None = Field(None, description="Id of the run that made the version.")
+    origin: Annotated[str, Field(max_length=63)] = Field(
+        "spec", description="Where the gate comes from: spec, or the name of a policy."
+    )
+    advisory: bool = Field(False, description="It is reported and stops nothing.")
+    read_at: Time | None = Field(None, description="When the registry was read for this entry.")
 
 
 class ArmStatus(StatusModel):

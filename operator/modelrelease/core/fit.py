@@ -34,7 +34,7 @@ def _shortened(status: ModelReleaseStatus, level: int) -> ModelReleaseStatus:
     short = _to(level)
     longer = _to(level * _CONDITION_FACTOR)
     gates = [
-        item.model_copy(update={"message": short(item.message), "dataset": None, "source": None})
+        item.model_copy(update={"message": short(item.message), "dataset": None, "source": None, "run": None})
         for item in status.gates
     ]
     return status.model_copy(

@@ -75,7 +75,8 @@ def _significant(status: ModelReleaseStatus) -> ModelReleaseStatus:
     summary = status.summary.model_copy(update={"why": ""})
     conditions = tuple(item.model_copy(update={"message": ""}) for item in status.conditions)
     verdicts = tuple(CheckStatus(name=item.name, verdict=item.verdict, message="") for item in status.checks)
-    gates = tuple(item.model_copy(update={"message": "", "value": None, "champion": None}) for item in status.gates)
+    unread = {"message": "", "value": None, "champion": None, "read_at": None}
+    gates = tuple(item.model_copy(update=unread) for item in status.gates)
     return status.model_copy(
         update={
             "candidate": candidate,
@@ -93,7 +94,8 @@ def _significant(status: ModelReleaseStatus) -> ModelReleaseStatus:
 
 def _volatile(status: ModelReleaseStatus) -> tuple[object, ...]:
     """What alone is worth a write now and then; a clock that runs is not, its start and rate are known."""
-    return (status.message, status.evidence, status.checks, status.gates, status.conditions)
+    gates = tuple(item.model_copy(update={"read_at": None}) for item in status.gates)
+    return (status.message, status.evidence, status.checks, gates, status.conditions)
 
 
 def _reason_of(status: ModelReleaseStatus) -> str:
@@ -219,7 +221,7 @@ def _serving(draft: Draft) -> tuple[str, Truth, Reason, str]:
 
 
 def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
-    seen = draft.status.gates
+    seen = [gate for gate in draft.status.gates if not gate.advisory]
     bad = next((gate for gate in seen if gate.verdict in ("Fail", "InsufficientData")), None)
     if bad is not None:
         return ("GatesPassed", "False", Reason.GATE_FAILED, f"gate {bad.name}: {bad.message}")

@@ -115,13 +115,14 @@ def gate_stop(draft: Draft) -> Why | None:
         champion = Missing(Reason.MODEL_NOT_FOUND, words)
     if stable is not None and champion is None and revision.gates:
         return Why(Phase.GATING, Reason.REGISTRY_PENDING, f"reading the champion v{stable.version} from the registry")
-    seen = gates.evaluate(revision.gates, versions.get(candidate.version), champion)
+    context = gates.Context(draft.now, revision, former)
+    seen = gates.evaluate(revision.gates, versions.get(candidate.version), champion, context)
     draft.put(gates=seen)
-    bad = [gate for gate in seen if gate.verdict in ("Fail", "InsufficientData")]
+    bad = [gate for gate in seen if gate.verdict in ("Fail", "InsufficientData") and not gate.advisory]
     if bad:
         words = "; ".join(f"gate {gate.name}: {gate.message}" for gate in bad[:3])
         return Why(Phase.BLOCKED, Reason.GATE_FAILED, words)
-    away = [gate for gate in seen if gate.verdict == "Unavailable"]
+    away = [gate for gate in seen if gate.verdict == "Unavailable" and not gate.advisory]
     if away:
         return Why(Phase.GATING, Reason.GATES_UNAVAILABLE, f"gate {away[0].name}: {away[0].message}")
     return None

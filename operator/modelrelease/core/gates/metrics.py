@@ -9,6 +9,7 @@ from modelrelease.api.gates import ChampionBound, MetricGate, SliceGate
 from modelrelease.api.status import GateStatus
 
 from ..observation import MetricValue, ModelVersion
+from .context import Context
 
 _TOLERANCE = 1e-9  # of floats that went through a database and JSON
 _SHOWN_SLICES = 3
@@ -26,7 +27,9 @@ class _Finding:
     lacking: bool = False
 
 
-def metric(name: str, gate: MetricGate, candidate: ModelVersion, champion: ModelVersion | None) -> GateStatus:
+def metric(
+    name: str, gate: MetricGate, candidate: ModelVersion, champion: ModelVersion | None, context: Context
+) -> GateStatus:
     """One metric; InsufficientData where it was not logged, or cannot be compared with the champion's."""
     found = _lookup(candidate, gate.name, gate.dataset)
     if isinstance(found, str):
@@ -44,7 +47,9 @@ def metric(name: str, gate: MetricGate, candidate: ModelVersion, champion: Model
     )
 
 
-def slices(name: str, gate: SliceGate, candidate: ModelVersion, champion: ModelVersion | None) -> GateStatus:
+def slices(
+    name: str, gate: SliceGate, candidate: ModelVersion, champion: ModelVersion | None, context: Context
+) -> GateStatus:
     """Every slice alike, so that none is sacrificed for the average; the worst ones give the words."""
     prefix, suffix = gate.match.split("*")
     pattern = re.compile(re.escape(prefix) + r"([^/]+)" + re.escape(suffix) + "/" + re.escape(gate.metric))
