@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.clients.views import owned_by, revision_from, route_view, slot_view, workload_view
-from modelrelease.core.observation import PodFault, RouteView, SlotView, Workload
+from modelrelease.core.observation import PodFacts, PodFault, RouteView, SlotView, Workload
 from modelrelease.core.revision import desired, to_data
 
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -165,7 +166,7 @@ NO_PULL = f"p1: container server: image example.test/sk:1 cannot be pulled: {PUL
         ),
         pytest.param(
             [waiting("CreateContainerConfigError", 'secret "s3" not found')],
-            PodFault.IMAGE_PULL_FAILED,
+            PodFault.CONFIG_ERROR,
             'p1: container server: CreateContainerConfigError: secret "s3" not found',
             id="a missing secret",
         ),
@@ -262,7 +263,8 @@ def test_workload_view_tells_what_keeps_pods_from_being_ready(pods: list[Json], 
 )
 def test_workload_view_when_no_pod_can_be_created(condition: dict[str, str], message: str) -> None:
     view = workload_view(REVISION, deployment(2, **condition), [pod()], NOW)
-    assert view == Workload(REVISION.revision, 2, 1, fault=PodFault.PODS_REFUSED, fault_message=message)
+    expected = Workload(REVISION.revision, 2, 1, fault=PodFault.PODS_REFUSED, fault_message=message)
+    assert expected == replace(view, pods={})
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,48 @@ def test_workload_view_ignores_pods_of_another_revision() -> None:
     other = copy.deepcopy(pod("other", ready=False, state=terminated(1, "Error")))
     other["metadata"]["labels"]["modelrelease.dev/revision"] = "0123456789"
     view = workload_view(REVISION, deployment(2), [other, pod("p1"), pod("p2")], NOW)
-    assert Workload(REVISION.revision, 2, 2) == view
+    assert Workload(REVISION.revision, 2, 2) == replace(view, pods={})
+    assert {"p1", "p2"} == view.pods.keys()
+
+
+H100 = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+CUT_ALIKE = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", "nvidia.com/mig.strategy": "single"}
+CUT_MIXED = {**H100, "nvidia.com/mig-1g.10gb.product": "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb"}
+MI300 = {"amd.com/gpu.product-name": "AMD_Instinct_MI300X", "amd.com/gpu.compute-memory-partition": "CPX_NPS4"}
+
+
+@pytest.mark.parametrize(
+    ("resources", "labels", "hardware"),
+    [
+        pytest.param({}, H100, "", id="a pod without a GPU on a node that has some"),
+        pytest.param({"cpu": "2"}, H100, "", id="a pod that asks for processors only"),
+        pytest.param({"nvidia.com/gpu": "1"}, H100, "NVIDIA-H100-80GB-HBM3", id="a whole GPU"),
+        pytest.param({"nvidia.com/gpu": "1"}, {}, "", id="a GPU on a node that nobody labelled, or may read"),
+        pytest.param({"nvidia.com/gpu": "1"}, CUT_ALIKE, "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", id="all cut alike"),
+        pytest.param(
+            {"nvidia.com/mig-1g.10gb": "1"}, CUT_MIXED, "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", id="one of several cuts"
+        ),
+        pytest.param(
+            {"nvidia.com/mig-2g.20gb": "1"}, H100, "NVIDIA-H100-80GB-HBM3-MIG-2g.20gb", id="a cut without a label"
+        ),
+        pytest.param({"amd.com/gpu": "1"}, MI300, "AMD_Instinct_MI300X/CPX_NPS4", id="a partition of an AMD GPU"),
+        pytest.param({"nvidia.com/gpu": "1"}, {"cloud.google.com/gke-accelerator": "nvidia-l4"}, "nvidia-l4", id="GKE"),
+    ],
+)
+def test_workload_view_tells_which_accelerator_a_pod_holds(
+    resources: dict[str, str], labels: dict[str, str], hardware: str
+) -> None:
+    body = pod()
+    body["spec"]["containers"] = [{"name": "server", "resources": {"limits": resources}}]
+    view = workload_view(REVISION, deployment(1), [body], NOW, {"n1": labels})
+    since = NOW - timedelta(minutes=10)
+    assert {"p1": PodFacts("n1", hardware, since, since)} == dict(view.pods)
+
+
+def test_workload_view_keeps_pods_that_end_but_none_that_failed() -> None:
+    failed = pod("failed", phase="Failed", reason="Evicted", ready=False)
+    view = workload_view(REVISION, deployment(1), [pod("ends", ending=True), failed, pod("new", ready=False)], NOW)
+    assert {name: facts.ready_since is not None for name, facts in view.pods.items()} == {"ends": True, "new": False}
 
 
 def test_workload_view_reads_init_containers_and_cuts_long_words() -> None:

@@ -27,6 +27,7 @@ OPERATOR_RULES = {
     ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch",
     ("monitoring.coreos.com", "podmonitors"): "get create patch",
     ("", "pods"): "get list",
+    ("", "nodes"): "get",
     ("discovery.k8s.io", "endpointslices"): "list",
     ("events.k8s.io", "events"): "create",
 }

@@ -53,6 +53,7 @@ class Reason(StrEnum):
     STARTING = "Starting"
     CANDIDATE_READY = "CandidateReady"
     UNSCHEDULABLE = "Unschedulable"
+    CONFIG_ERROR = "ConfigError"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CRASH_LOOP = "CrashLoop"
     OOM_KILLED = "OOMKilled"

@@ -62,6 +62,7 @@ HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "httproutes", True, "HTTPRoute
 CONTROLLER_REVISION = Kind("apps/v1", "controllerrevisions", True, "ControllerRevision")
 POD_MONITOR = Kind("monitoring.coreos.com/v1", "podmonitors", True, "PodMonitor")
 POD = Kind("v1", "pods", True, "Pod")
+NODE = Kind("v1", "nodes", False, "Node")
 ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "endpointslices", True, "EndpointSlice")
 LEASE = Kind("coordination.k8s.io/v1", "leases", True, "Lease")
 EVENT = Kind("events.k8s.io/v1", "events", True, "Event")

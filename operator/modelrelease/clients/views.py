@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from modelrelease.core.observation import PodFault, RouteView, SlotView, Workload
+from modelrelease.core.observation import PodFacts, PodFault, RouteView, SlotView, Workload
 from modelrelease.core.render import NAME_LABEL, REVISION_LABEL
 from modelrelease.core.revision import Revision, from_data
 
+from .hardware import hardware_of
+
 Json = Mapping[str, Any]
 
+NO_NODES: Mapping[str, Mapping[str, str]] = {}
 JUST_STARTED = timedelta(seconds=30)
 REPLACED_WITHIN = timedelta(seconds=60)
 _MESSAGE_LIMIT = 300
@@ -29,12 +33,13 @@ _POD_NAME_PREFIX_MAX = 58  # the API server cuts a generateName here, before its
 _MOST_TELLING = (
     PodFault.OOM_KILLED,
     PodFault.CRASH_LOOP,
+    PodFault.CONFIG_ERROR,
     PodFault.IMAGE_PULL_FAILED,
     PodFault.PODS_REFUSED,
     PodFault.UNSCHEDULABLE,
     PodFault.PODS_LOST,
 )
-_CANNOT_START = frozenset(
+_CANNOT_PULL = frozenset(
     {
         "ErrImagePull",
         "ImagePullBackOff",
@@ -43,10 +48,9 @@ _CANNOT_START = frozenset(
         "ImageInspectError",
         "RegistryUnavailable",
         "SignatureValidationFailed",
-        "CreateContainerConfigError",
-        "CreateContainerError",
     }
 )
+_IS_MISCONFIGURED = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 _STARTS_AND_FAILS = frozenset({"CrashLoopBackOff", "RunContainerError", "PostStartHookError"})
 _NODE_RESTARTED = frozenset({"Unknown", "ContainerStatusUnknown"})  # reasons of a termination that nobody saw
 _BACK_OFF_WORDS = re.compile(r'^Back-off pulling image "[^"]*"(: )?')
@@ -69,8 +73,14 @@ def revision_from(controller_revision: Json) -> Revision:
         raise ValueError(f"ControllerRevision {name} cannot be read: {error!r}") from error
 
 
-def workload_view(revision: Revision, deployment: Json, pods: Iterable[Json], now: datetime) -> Workload:
-    """The Deployment and those of the pods that belong to this revision.
+def workload_view(
+    revision: Revision,
+    deployment: Json,
+    pods: Iterable[Json],
+    now: datetime,
+    nodes: Mapping[str, Mapping[str, str]] = NO_NODES,
+) -> Workload:
+    """The Deployment and those of the pods that belong to this revision. nodes: labels by node, as far as known.
 
     A fault is looked for only while fewer pods are ready than the Deployment asks for. Pods that end or have failed
     count neither as ready nor as crashed. A loss of a pod is told until its replacement is ready. Pods that are yet to
@@ -81,7 +91,8 @@ def workload_view(revision: Revision, deployment: Json, pods: Iterable[Json], no
     living = [pod for pod in mine if not _is_ending(pod) and not _has_failed(pod)]
     replicas = int(deployment["spec"].get("replicas", 1))
     ready = sum(_condition(pod, "Ready").get("status") == "True" for pod in living)
-    view = Workload(revision.revision, replicas, ready, crashes=sum(map(_crashes, living)))
+    facts = {str(pod["metadata"]["name"]): _facts(pod, nodes) for pod in mine if not _has_failed(pod)}
+    view = Workload(revision.revision, replicas, ready, crashes=sum(map(_crashes, living)), pods=facts)
     if ready >= replicas:
         return view
     unready = [pod for pod in living if _condition(pod, "Ready").get("status") != "True"]
@@ -91,9 +102,8 @@ def workload_view(revision: Revision, deployment: Json, pods: Iterable[Json], no
     faults += _losses(mine, unready, now, short=short)
     if faults:
         fault, message = min(faults, key=lambda one: _MOST_TELLING.index(one[0]))
-        return Workload(revision.revision, replicas, ready, view.crashes, fault=fault, fault_message=_short(message))
-    loading = short or any(_is_loading(pod, now) for pod in unready)
-    return Workload(revision.revision, replicas, ready, view.crashes, loading=loading)
+        return replace(view, fault=fault, fault_message=_short(message))
+    return replace(view, loading=short or any(_is_loading(pod, now) for pod in unready))
 
 
 def route_view(route: Json | None, slot_service_names: Mapping[str, str]) -> RouteView | None:
@@ -135,6 +145,18 @@ def slot_view(service: Json, slices: Iterable[Json]) -> SlotView:
 # -- pods --
 
 
+def _facts(pod: Json, nodes: Mapping[str, Mapping[str, str]]) -> PodFacts:
+    node = str(pod["spec"].get("nodeName") or "")
+    ready = _condition(pod, "Ready")
+    since = ready.get("lastTransitionTime") if ready.get("status") == "True" else None
+    return PodFacts(
+        node=node,
+        hardware=hardware_of(pod, nodes.get(node, {})),
+        ready_since=_time(since) if since else None,
+        created_at=_time(pod["metadata"]["creationTimestamp"]),
+    )
+
+
 def _pod_faults(pod: Json) -> Iterator[Fault]:
     name = pod["metadata"]["name"]
     scheduled = _condition(pod, "PodScheduled")
@@ -147,8 +169,10 @@ def _pod_faults(pod: Json) -> Iterator[Fault]:
         waiting = state.get("waiting") or {}
         reason = waiting.get("reason", "")
         ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
-        if reason in _CANNOT_START:
+        if reason in _CANNOT_PULL:
             yield PodFault.IMAGE_PULL_FAILED, f"{name}: {_cannot_start(status, waiting)}"
+        elif reason in _IS_MISCONFIGURED:
+            yield PodFault.CONFIG_ERROR, f"{name}: {_cannot_start(status, waiting)}"
         elif _is_crash(ended):
             out_of_memory = ended.get("reason") == "OOMKilled"
             fault = PodFault.OOM_KILLED if out_of_memory else PodFault.CRASH_LOOP

@@ -100,6 +100,7 @@ class PodFault(StrEnum):
 
     CRASH_LOOP = Reason.CRASH_LOOP.value
     OOM_KILLED = Reason.OOM_KILLED.value
+    CONFIG_ERROR = Reason.CONFIG_ERROR.value  # a Secret, ConfigMap or key that the pod names is not there
     IMAGE_PULL_FAILED = Reason.IMAGE_PULL_FAILED.value
     UNSCHEDULABLE = Reason.UNSCHEDULABLE.value
     PODS_REFUSED = Reason.PODS_REFUSED.value  # quota, admission: no pod could be created
@@ -111,6 +112,20 @@ CAPACITY = frozenset({PodFault.UNSCHEDULABLE, PodFault.PODS_REFUSED, PodFault.PO
 
 
 @dataclass(frozen=True, slots=True)
+class PodFacts:
+    """Where and since when a pod runs.
+
+    node: empty until it has one. hardware: the accelerator that it holds, as its node's labels name it (product and
+    partition), empty where it holds none or nobody may read nodes. ready_since: None while it is not ready.
+    """
+
+    node: str
+    hardware: str
+    ready_since: datetime | None
+    created_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """The Deployment of one revision and its pods, read in this pass.
 
@@ -118,6 +133,7 @@ class Workload:
     with a non-zero exit of pods that live, since they were created. loading: a pod is pulling its image or was started
     a moment ago.
     fault, fault_message: the pod problem that says most, with the pod's own words.
+    pods: by name, those that end included, as their counts may still come; not those that failed.
     """
 
     revision: str
@@ -127,6 +143,7 @@ class Workload:
     loading: bool = False
     fault: PodFault | None = None
     fault_message: str = ""
+    pods: Mapping[str, PodFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from modelrelease.core.observation import Command, Observation, RegistryView, Sa
 from modelrelease.core.render import NAME_LABEL, SEQUENCE, Child, deployment, service_name
 from modelrelease.core.revision import Revision
 
+from .nodes import Nodes
 from .queue import Key
 
 OUTCOME = f"{GROUP}/outcome"  # on a ControllerRevision, so that a lost status can be rebuilt
@@ -76,10 +77,14 @@ class Look:
 
 @dataclass(slots=True)
 class Observer:
-    """Reads one release's world. Remembers which pod templates the API server's dry-run has accepted."""
+    """Reads one release's world. Remembers labels of nodes and which pod templates the dry-run has accepted."""
 
     kube: Kube
     _accepted: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    _nodes: Nodes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._nodes = Nodes(self.kube)
 
     async def look(self, release: Object, registry: RegistryView, samples: Samples, now: datetime) -> Look:
         """Everything that `decide` needs, read anew."""
@@ -119,6 +124,8 @@ class Observer:
                 continue
             revisions[revision.key] = revision
             outcomes[revision.key] = (item["metadata"].get("annotations") or {}).get(OUTCOME)
+        compared = status.candidate is not None  # only then does it matter what pods run on
+        nodes = await self._nodes.labels((_node_of(pod) for pod in pods) if compared else (), now)
         own_route = objects.get((HTTP_ROUTE.kind, name))
         own_services = {slot: objects.get((SERVICE.kind, item)) for slot, item in zip("ab", names, strict=True)}
         observation = Observation(
@@ -130,7 +137,7 @@ class Observer:
             promoted=tuple(key for key, outcome in outcomes.items() if outcome == PROMOTED),
             quarantined=tuple(key for key, outcome in outcomes.items() if outcome == QUARANTINED),
             registry=registry.of(spec.model.name) if spec is not None else registry,
-            workloads=_workloads(objects, revisions, pods, now),
+            workloads=_workloads(objects, revisions, pods, nodes, now),
             route=views.route_view(own_route, {"a": names[0], "b": names[1]}),
             slots={slot: views.slot_view(item, slices) for slot, item in own_services.items() if item is not None},
             samples=samples,
@@ -221,14 +228,22 @@ def _first(error: ValidationError) -> str:
     return f"spec{'.' if where else ''}{where}: {problem['msg'].removeprefix('Value error, ')}{more}"
 
 
+def _node_of(pod: Object) -> str:
+    return str(pod["spec"].get("nodeName") or "")
+
+
 def _workloads(
-    objects: Mapping[tuple[str, str], Object], revisions: Mapping[str, Revision], pods: list[Object], now: datetime
+    objects: Mapping[tuple[str, str], Object],
+    revisions: Mapping[str, Revision],
+    pods: list[Object],
+    nodes: Mapping[str, Mapping[str, str]],
+    now: datetime,
 ) -> dict[str, Workload]:
     out: dict[str, Workload] = {}
     for revision in revisions.values():
         item = objects.get((DEPLOYMENT.kind, revision.name))
         if item is not None:
-            out[revision.revision] = views.workload_view(revision, item, pods, now)
+            out[revision.revision] = views.workload_view(revision, item, pods, now, nodes)
     return out
 
 
