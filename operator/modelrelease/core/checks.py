@@ -64,14 +64,13 @@ def begin_phase(evidence: Evidence, at: datetime) -> Evidence:
 def plan(revision: Revision, check: Check) -> e.TestPlan:
     """The test plan of a check, fixed when the rollout starts."""
     margin = margin_of(check)
-    part = check.error_rate or check.latency
-    assert part is not None, "a check has exactly one kind"
+    assert margin is not None, "a gauge has no test"
     whole = sum((parse_duration(phase.duration) for phase in revision.phases), start=timedelta())
     polls = math.ceil(whole / _PLANNING_TICK)
     return e.TestPlan(
         margin=e.Margin(margin.relative, margin.absolute),
         planned_polls=min(max(polls, POLLS_PLANNED_LEAST), POLLS_PLANNED_MOST),
-        min_polls=part.min_polls or 3,
+        min_polls=check.min_polls,
         metrics=len(revision.checks),
         alpha=ALPHA,
         alpha_safe=ALPHA,

@@ -17,7 +17,16 @@ from datetime import timedelta
 from typing import Any
 
 from modelrelease.api.base import parse_duration
-from modelrelease.api.checks import Check, MarginSpec
+from modelrelease.api.checks import (
+    Check,
+    CustomCheck,
+    ErrorRateCheck,
+    GaugeCheck,
+    LatencyCheck,
+    MarginSpec,
+    ScoreCheck,
+    WinRateCheck,
+)
 from modelrelease.api.gates import Gate
 from modelrelease.api.phases import Phase
 from modelrelease.api.policy import ReleasePolicySpec
@@ -130,15 +139,24 @@ def desired(
     )
 
 
-def margin_of(check: Check) -> MarginSpec:
-    """The margin a check is judged by: its own, an absolute maximum as (0, max), else the default of its kind."""
-    part = check.error_rate or check.latency
-    assert part is not None, "a check has exactly one kind"
-    if part.max is not None:
-        return MarginSpec(relative=0, absolute=part.max)
-    if part.margin is not None:
-        return part.margin
-    return MarginSpec(relative=1.25, absolute=0.01 if check.error_rate else 0.02)
+def margin_of(check: Check) -> MarginSpec | None:
+    """The margin a check is judged by: its own, an absolute limit as (0, limit), else the default of its kind.
+
+    None for a gauge: that has a tolerance, and no test.
+    """
+    match part := check.part:
+        case GaugeCheck():
+            return None
+        case WinRateCheck():
+            return MarginSpec(relative=0, absolute=1 - part.min)
+        case ScoreCheck():
+            if part.min is not None:
+                return MarginSpec(relative=0, absolute=1 - part.min)
+            return part.margin or MarginSpec(relative=1, absolute=0.02)
+        case ErrorRateCheck() | LatencyCheck() | CustomCheck():
+            if part.max is not None:
+                return MarginSpec(relative=0, absolute=part.max)
+            return part.margin or MarginSpec(relative=1.25, absolute=0.02 if check.latency else 0.01)
 
 
 def to_data(revision: Revision) -> dict[str, Any]:
