@@ -30,6 +30,7 @@ class Reason(StrEnum):
     POLICY_NOT_FOUND = "PolicyNotFound"
     NAME_CONFLICT = "NameConflict"
     NOT_APPLIED = "NotApplied"
+    CUSTOM_QUERIES_NOT_ALLOWED = "CustomQueriesNotAllowed"
     SUSPENDED = "Suspended"
     QUARANTINED = "Quarantined"
     # the registry
@@ -41,10 +42,17 @@ class Reason(StrEnum):
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     REGISTRY_UNAUTHORIZED = "RegistryUnauthorized"
     REGISTRY_REFUSED_HOST = "RegistryRefusedHost"
+    REGISTRY_TLS_FAILED = "RegistryTLSFailed"
     REGISTRY_ERROR = "RegistryError"
+    REGISTRY_NOT_ALLOWED = "RegistryNotAllowed"
     SOURCE_REFUSED = "SourceRefused"
     ALIAS_WRITTEN = "AliasWritten"
     ALIAS_WRITE_FAILED = "AliasWriteFailed"
+    ALIAS_WRITE_NOT_ALLOWED = "AliasWriteNotAllowed"
+    # endpoints and who we are there
+    ENDPOINT_NOT_CONFIGURED = "EndpointNotConfigured"
+    ENDPOINT_LIMIT_REACHED = "EndpointLimitReached"
+    SECRET_MISSING = "SecretMissing"
     # gates
     GATES_PASSED = "GatesPassed"
     GATE_FAILED = "GateFailed"
@@ -64,6 +72,7 @@ class Reason(StrEnum):
     # traffic
     ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
     ROUTE_PENDING = "RoutePending"
+    ROUTE_NOT_FOUND = "RouteNotFound"
     WEIGHT_CHANGED = "WeightChanged"
     WEIGHT_RESTORED = "WeightRestored"
     # evidence
@@ -71,6 +80,9 @@ class Reason(StrEnum):
     EVIDENCE_NOT_NEEDED = "EvidenceNotNeeded"
     NO_DATA = "NoData"
     PROMETHEUS_UNREACHABLE = "PrometheusUnreachable"
+    PROMETHEUS_UNAUTHORIZED = "PrometheusUnauthorized"
+    PROMETHEUS_TLS_FAILED = "PrometheusTLSFailed"
+    PROMETHEUS_NOT_ALLOWED = "PrometheusNotAllowed"
     PROMETHEUS_ERROR = "PrometheusError"
     CHECK_FAILED = "CheckFailed"
     WAITING_FOR_EVIDENCE = "WaitingForEvidence"

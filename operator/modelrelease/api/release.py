@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
-from .base import LATE_DEFAULT, PRESERVE, Duration, IntOrString, Name, SpecModel, check_unique, rule, validations
+from .base import (
+    LATE_DEFAULT,
+    PRESERVE,
+    Duration,
+    IntOrString,
+    Name,
+    SpecModel,
+    check_unique,
+    one_of,
+    rule,
+    validations,
+)
 from .checks import Checks
 from .gates import Gates
 from .phases import Phases, check_phases
@@ -149,10 +160,43 @@ class GatewayTraffic(SpecModel):
     rule: RouteRule | None = Field(None, description="Matches, filters and timeouts of the route's only rule.")
 
 
+class HttpRouteRef(SpecModel):
+    """An HTTPRoute that somebody else owns, for example in Git; only two weights in it are the operator's."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=253,
+        description="Name of an HTTPRoute in the namespace of the release. It carries the label modelrelease.dev/name "
+        "with the name of the release, and one of its rules names the Services <release>-a and <release>-b, port 80.",
+    )
+    rule: str | None = Field(
+        None,
+        min_length=1,
+        max_length=253,
+        description="Name of that rule. Needed only where several rules name these Services.",
+    )
+
+
 class Traffic(SpecModel):
     """How users reach the model."""
 
-    gateway: GatewayTraffic = Field(description="Traffic over a Gateway API route that the operator owns.")
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule("has(self.gateway) != has(self.httpRoute)", "set exactly one of gateway and httpRoute")
+        )
+    )
+
+    gateway: GatewayTraffic | None = Field(
+        None, description="Traffic over a Gateway API route that the operator creates and owns."
+    )
+    http_route: HttpRouteRef | None = Field(
+        None, description="Traffic over an HTTPRoute that exists: only the weights of the two Services are written."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Traffic:
+        one_of(self, ("gateway", "http_route"), "traffic")
+        return self
 
 
 class Bake(SpecModel):

@@ -75,6 +75,18 @@ class ReturnStatus(StatusModel):
     confirmed_at: Time | None = Field(None, description="When the gateway had confirmed weight 0.")
 
 
+class TimelineEntry(StatusModel):
+    """One thing that happened to the weight of a rollout."""
+
+    at: Time = Field(description="When.")
+    event: Literal["Set", "Confirmed", "Held", "Retreated", "Returning"] = Field(
+        description="Set and Confirmed: the weight; Held: it may not rise; Retreated, Returning: it was taken back."
+    )
+    phase: Word = Field("", description="Name of the phase.")
+    weight: int = Field(description="Percent of traffic that the candidate had from then on.")
+    reason: Word = Field("", description="Why, one word; empty for weights.")
+
+
 class CandidateStatus(RevisionStatus):
     """The revision that is on its way."""
 
@@ -96,6 +108,10 @@ class CandidateStatus(RevisionStatus):
         0, description="How often its traffic was taken back because pods were lost, not because it was worse."
     )
     returning: ReturnStatus | None = Field(None, description="The return of its traffic, while that is under way.")
+    generation: int = Field(0, description="Generation of the spec that started the rollout.")
+    spec_digest: Word = Field("", description="sha256:<hex> over that spec.")
+    recorded: bool = Field(False, description="Its gates blocked it, and a ReleaseRecord was ordered that says so.")
+    timeline: tuple[TimelineEntry, ...] = Field((), max_length=40, description="Its weights, and what held them.")
 
 
 class TrafficStatus(StatusModel):
@@ -105,6 +121,8 @@ class TrafficStatus(StatusModel):
     b: int = Field(description="Percent to Service <release>-b.")
     set_at: Time = Field(description="When these weights were decided.")
     confirmed_at: Time | None = Field(None, description="When the route was accepted with these weights.")
+    route: Phrase | None = Field(None, description="Name of the HTTPRoute, where it is not the release's own.")
+    rule: Phrase | None = Field(None, description="Name of its rule, where one was named.")
 
 
 class StepStatus(StatusModel):
@@ -229,6 +247,23 @@ class AliasStatus(StatusModel):
     message: Sentence = Field("", description="Why it is not written yet; empty where nothing is wrong.")
 
 
+class EndingStatus(StatusModel):
+    """A rollout that has ended and whose ReleaseRecord has not been seen yet."""
+
+    name: str = Field(max_length=253, description="Name of the ReleaseRecord to be created.")
+    version: Word = Field(description="Version of the model.")
+    revision: Word = Field(description="Digest of what ran.")
+    rules: Word = Field(description="Digest of how it was judged.")
+    outcome: Word = Field(description="Promoted, RolledBack, Blocked, Superseded or Dropped.")
+    reason: Word = Field(description="Reason of the outcome.")
+    message: Sentence = Field("", description="What was seen.")
+    started_at: Time = Field(description="When the rollout began.")
+    ended_at: Time = Field(description="When it ended.")
+    details: str | None = Field(
+        None, max_length=12288, description="All else that the record will say, one versioned compact string."
+    )
+
+
 class Summary(StatusModel):
     """The columns of kubectl get."""
 
@@ -288,6 +323,12 @@ class ModelReleaseStatus(StatusModel):
     )
     commands: tuple[CommandStatus, ...] = Field((), max_length=20, description="The last commands, newest first.")
     alias: AliasStatus | None = Field(None, description="The registry alias that this release moves.")
+    endings: tuple[EndingStatus, ...] = Field(
+        (), max_length=3, description="Ended rollouts whose ReleaseRecord has not been seen yet, oldest first."
+    )
+    records_dropped: int = Field(
+        0, description="How many ended rollouts went without a ReleaseRecord, because none could be created for long."
+    )
     evidence: str | None = Field(
         None, max_length=16384, description="Accumulated evidence, one versioned compact string."
     )

@@ -126,6 +126,8 @@ def target_of(spec: ModelReleaseSpec | None, obs: Observation) -> Target:
     if obs.conflicts:
         words = f"{', '.join(obs.conflicts)} exists and does not belong to this release; delete or rename it"
         return Why(Phase.INVALID, Reason.NAME_CONFLICT, words)
+    if obs.route_missing:
+        return Why(Phase.PENDING, Reason.ROUTE_NOT_FOUND, f"{obs.route_missing}; what serves goes on serving")
     if obs.policy_missing:
         words = f"ReleasePolicy {obs.policy_missing} does not exist; create it or remove spec.policyRef"
         return Why(Phase.PENDING, Reason.POLICY_NOT_FOUND, words)

@@ -155,9 +155,13 @@ class Draft:
         """Tell the route `weight` percent for this slot and the rest for the other; nothing happens if it is so."""
         a, b = (weight, 100 - weight) if slot == "a" else (100 - weight, weight)
         traffic = self.status.traffic
-        if traffic is None or (traffic.a, traffic.b) != (a, b):
+        shared = self.spec.traffic.http_route if self.spec else None
+        route, rule = (shared.name, shared.rule) if shared else (None, None)
+        if self.spec is None and traffic is not None:
+            route, rule = traffic.route, traffic.rule
+        if traffic is None or (traffic.a, traffic.b, traffic.route, traffic.rule) != (a, b, route, rule):
             at = self.now if self.route_holds(a, b) else None
-            self.put(traffic=TrafficStatus(a=a, b=b, set_at=self.now, confirmed_at=at))
+            self.put(traffic=TrafficStatus(a=a, b=b, set_at=self.now, confirmed_at=at, route=route, rule=rule))
 
     def route_holds(self, a: int, b: int) -> bool:
         """Whether the live route has just these weights and the gateway has taken them."""

@@ -233,6 +233,7 @@ class Observation:
     policy_missing: name of a policy that does not exist.
     revisions: stored ControllerRevisions by key. promoted: keys of revisions this release has promoted, newest first;
     quarantined: keys with a rollback on record (both from the ControllerRevisions, to survive a lost status).
+    route_missing: what is wrong with the HTTPRoute that spec.traffic.httpRoute names, None when nothing is.
     conflicts: `Kind name` of objects that stand in the way and are not ours. fence: the highest sequence that any child
     was written under; a status that was lost or restored goes on from there, else it could never write them again.
     """
@@ -254,4 +255,5 @@ class Observation:
     spec_error: str | None = None
     policy_missing: str | None = None
     conflicts: tuple[str, ...] = ()
+    route_missing: str | None = None
     fence: int = 0

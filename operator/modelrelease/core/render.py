@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelrelease.api.base import GROUP
-from modelrelease.api.release import ModelReleaseSpec
+from modelrelease.api.release import GatewayTraffic, ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Slot, Stage, TrafficStatus
 
 from .draft import slots_of
@@ -69,8 +69,10 @@ def render(
     for slot in _SLOTS:
         revision = held.get(slot, _IDLE)
         children.append(_marked(_service(release, slot, revision, ports), _began(status, revision)))
-    if status.traffic is not None and spec is not None:
-        children.append(_marked(_route(spec, status.traffic, release), status.traffic.set_at))
+    if status.traffic is not None and status.traffic.route is not None:
+        pass  # the route is somebody else's: core.shared_route
+    elif status.traffic is not None and spec is not None and spec.traffic.gateway is not None:
+        children.append(_marked(_route(spec.traffic.gateway, status.traffic, release), status.traffic.set_at))
     elif status.traffic is not None and live_route is not None:
         children.append(_marked(_reweighted(live_route, status.traffic, release), status.traffic.set_at))
     children.append(_pod_monitor(release, status, revisions))
@@ -203,8 +205,7 @@ def _reweighted(live: Mapping[str, Any], traffic: TrafficStatus, release: str) -
     return _http_route(route, release)
 
 
-def _route(spec: ModelReleaseSpec, traffic: TrafficStatus, release: str) -> Child:
-    gateway = spec.traffic.gateway
+def _route(gateway: GatewayTraffic, traffic: TrafficStatus, release: str) -> Child:
     passed = gateway.rule.model_dump(mode="json", by_alias=True, exclude_none=True) if gateway.rule else {}
     rule: dict[str, Any] = {key: value for key, value in passed.items() if value}
     rule["backendRefs"] = _backends(traffic, release)

@@ -31,6 +31,7 @@ from modelrelease.clients.kube import (
     KubeError,
     Object,
 )
+from modelrelease.core import shared_route
 from modelrelease.core.drift import covers
 from modelrelease.core.render import REVISION_LABEL, SEQUENCE, Child, labels
 from modelrelease.core.revision import Revision, to_data
@@ -95,13 +96,17 @@ class Applier:
         shrinking = [child for child in children if child.kind == "Deployment" and _shrinks(child, live)]
         rest = {kind: [child for child in children if child.kind == kind] for kind in KINDS}
         problems = []
-        for child in [*growing, *rest["Service"], *rest["HTTPRoute"], *rest["PodMonitor"], *shrinking]:
+        for child in [*growing, *rest["Service"], *rest["HTTPRoute"], None, *rest["PodMonitor"], *shrinking]:
             try:
-                await self._write(live, child, status.sequence)
+                if child is None:
+                    await self._reweigh(live, status)
+                else:
+                    await self._write(live, child, status.sequence)
             except Conflict:
                 raise
             except KubeError as error:
-                problems.append(f"{child.kind} {child.name}: {error}")
+                what = f"{child.kind} {child.name}" if child else "weights of the HTTPRoute"
+                problems.append(f"{what}: {error}")
         if problems:
             raise Unapplied("; ".join(problems))
         await self._prune(live, children, status)
@@ -127,6 +132,18 @@ class Applier:
             remembered[child.kind, child.name] = (_digest(child.body), _digest(answer.get("spec")))
             logger.warning("something in the cluster alters what was applied", extra={"object": child.name})
 
+    async def _reweigh(self, live: Live, status: ModelReleaseStatus) -> None:
+        """Set the release's two weights in a route that is not ours, on the route exactly as it was read."""
+        route, traffic = live.shared_route, status.traffic
+        if route is None or traffic is None or traffic.route is None:
+            return
+        metadata, release = route["metadata"], live.release["metadata"]["name"]
+        index = shared_route.rule_of(route, release, traffic.rule)
+        rules = None if isinstance(index, str) else shared_route.reweighted(route, index, release, traffic)
+        if rules is not None:
+            body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"rules": rules}}
+            await self._kube.patch(HTTP_ROUTE, metadata["namespace"], metadata["name"], body)
+
     async def _monitored(self) -> bool:
         """Whether this cluster has PodMonitors at all."""
         now = get_running_loop().time()
@@ -141,21 +158,25 @@ class Applier:
         return remembered.get((child.kind, child.name)) == (_digest(child.body), _digest(found.get("spec")))
 
     async def _prune(self, live: Live, children: Sequence[Child], status: ModelReleaseStatus) -> None:
-        """Delete our Deployments that the status names no longer, never one that the live route sends traffic to."""
+        """Delete our Deployments that the status names no longer, never one that the live route sends traffic to.
+
+        Our own route goes once another one is confirmed to carry the release.
+        """
         release = live.release["metadata"]["name"]
         roles = (status.stable, status.candidate, status.previous)
         # A role whose record cannot be read is not rendered, and still in use.
         kept = {f"{release}-{revision}" for revision in _reached(live)}
         kept |= {f"{release}-{role.revision}" for role in roles if role is not None}
         kept |= {child.name for child in children}
+        moved = status.traffic is not None and status.traffic.route is not None and status.traffic.confirmed_at
         for (kind, name), item in live.objects.items():
             metadata = item["metadata"]
-            if kind != "Deployment" or name in kept or metadata.get("deletionTimestamp"):
-                continue
-            version = metadata["resourceVersion"]
-            await self._kube.delete(
-                DEPLOYMENT, metadata["namespace"], name, uid=metadata["uid"], resource_version=version
-            )
+            unused = name not in kept if kind == DEPLOYMENT.kind else moved if kind == HTTP_ROUTE.kind else False
+            if unused and not metadata.get("deletionTimestamp"):
+                version = metadata["resourceVersion"]
+                await self._kube.delete(
+                    KINDS[kind], metadata["namespace"], name, uid=metadata["uid"], resource_version=version
+                )
 
     async def _label_records(self, live: Live, status: ModelReleaseStatus) -> None:
         """Keep the outcome of every revision beside it, for the day when the status is lost; drop the oldest."""
@@ -225,9 +246,8 @@ _EVERY_PATH = [{"path": {"type": "PathPrefix", "value": "/"}}]
 def _reached(live: Live) -> set[str]:
     """Revisions behind a backend of the live route that has weight."""
     out: set[str] = set()
-    for (kind, _), route in live.objects.items():
-        if kind != "HTTPRoute":
-            continue
+    routes = [route for (kind, _), route in live.objects.items() if kind == HTTP_ROUTE.kind]
+    for route in [*routes, *([live.shared_route] if live.shared_route else [])]:
         backends = [ref for rule in route["spec"].get("rules") or () for ref in rule.get("backendRefs") or ()]
         for name in {ref["name"] for ref in backends if ref.get("weight", 1) > 0}:
             service: Mapping[str, Any] = live.objects.get(("Service", name)) or {}

@@ -36,6 +36,7 @@ from modelrelease.clients.kube import (
     Object,
     Refused,
 )
+from modelrelease.core import shared_route
 from modelrelease.core.observation import Command, Observation, RegistryView, Samples, TemplateVerdict, Workload
 from modelrelease.core.render import NAME_LABEL, SEQUENCE, Child, deployment, service_name
 from modelrelease.core.revision import Revision
@@ -53,11 +54,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The children as read in this pass, by (kind, name); only what is ours. records: newest first."""
+    """The children as read in this pass, by (kind, name); only what is ours. records: newest first.
+
+    shared_route: the HTTPRoute of somebody else that carries the release, where there is one.
+    """
 
     release: Object
     objects: Mapping[tuple[str, str], Object]
     records: tuple[Object, ...]
+    shared_route: Object | None = None
 
     @property
     def route(self) -> Object | None:
@@ -101,14 +106,15 @@ class Observer:
             self.kube.list(POD, namespace, selector),
             self.kube.list(ENDPOINT_SLICE, namespace, f"kubernetes.io/service-name in ({','.join(names)})"),
         )
-        by_name = await asyncio.gather(
+        shared, *by_name = await asyncio.gather(
+            self._shared_route(spec, status, namespace),
             self.kube.get(HTTP_ROUTE, namespace, name),
             self.kube.get(POD_MONITOR, namespace, name),
             *(self.kube.get(SERVICE, namespace, item) for item in names),
         )
         deployments += await self._unlabelled(DEPLOYMENT, release, status, deployments)
         records += await self._unlabelled(CONTROLLER_REVISION, release, status, records)
-        found = [*deployments, *(item for item in by_name if item is not None)]
+        found = [*deployments, *(item for item in by_name if item is not None and not _same(item, shared))]
         objects = {(item["kind"], item["metadata"]["name"]): item for item in found if views.owned_by(item, uid)}
         foreign = [item for item in [*found, *records] if not views.owned_by(item, uid)]
         own_records = sorted(
@@ -128,6 +134,9 @@ class Observer:
         nodes = await self._nodes.labels((_node_of(pod) for pod in pods) if compared else (), now)
         own_route = objects.get((HTTP_ROUTE.kind, name))
         own_services = {slot: objects.get((SERVICE.kind, item)) for slot, item in zip("ab", names, strict=True)}
+        route, route_missing = own_route, None
+        if wanted_route := _shared_name(spec, status):
+            route, route_missing = _carrying(shared, name, *wanted_route)
         observation = Observation(
             release=name,
             namespace=namespace,
@@ -138,16 +147,17 @@ class Observer:
             quarantined=tuple(key for key, outcome in outcomes.items() if outcome == QUARANTINED),
             registry=registry.of(spec.model.name) if spec is not None else registry,
             workloads=_workloads(objects, revisions, pods, nodes, now),
-            route=views.route_view(own_route, {"a": names[0], "b": names[1]}),
+            route=views.route_view(route, {"a": names[0], "b": names[1]}),
             slots={slot: views.slot_view(item, slices) for slot, item in own_services.items() if item is not None},
             samples=samples,
             command=_command(metadata),
             spec_error=spec_error or policy_error,
             policy_missing=policy_missing,
+            route_missing=route_missing,
             conflicts=tuple(sorted(f"{item['kind']} {item['metadata']['name']}" for item in foreign)),
             fence=max(map(sequence_of, objects.values()), default=0),
         )
-        live = Live(release, objects, tuple(own_records))
+        live = Live(release, objects, tuple(own_records), shared)
         return Look(None if policy_error else spec, status, observation, live)
 
     async def judge_template(self, look: Look, target: Revision) -> Observation:
@@ -191,6 +201,12 @@ class Observer:
         found = await asyncio.gather(*(self.kube.get(kind, namespace, item) for item in sorted(missing)))
         return [item for item in found if item is not None]
 
+    async def _shared_route(
+        self, spec: ModelReleaseSpec | None, status: ModelReleaseStatus, namespace: str
+    ) -> Object | None:
+        wanted = _shared_name(spec, status)
+        return await self.kube.get(HTTP_ROUTE, namespace, wanted[0]) if wanted else None
+
     async def _policy(self, spec: ModelReleaseSpec | None) -> tuple[ReleasePolicySpec | None, str | None, str | None]:
         """The policy that the spec names, the name of a missing one, what is wrong with a bad one."""
         if spec is None or spec.policy_ref is None:
@@ -226,6 +242,27 @@ def _first(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"spec{'.' if where else ''}{where}: {problem['msg'].removeprefix('Value error, ')}{more}"
+
+
+def _shared_name(spec: ModelReleaseSpec | None, status: ModelReleaseStatus) -> tuple[str, str | None] | None:
+    """Name of the route and of its rule that the release is carried by, where it has none of its own."""
+    if spec is not None:
+        ref = spec.traffic.http_route
+        return (ref.name, ref.rule) if ref else None
+    traffic = status.traffic
+    return (traffic.route, traffic.rule) if traffic and traffic.route else None
+
+
+def _carrying(route: Object | None, release: str, name: str, rule: str | None) -> tuple[Object | None, str | None]:
+    """The route as far as it carries the release, or what is wrong with it."""
+    if route is None:
+        return None, f"HTTPRoute {name} does not exist in this namespace"
+    found = shared_route.rule_of(route, release, rule)
+    return (None, found) if isinstance(found, str) else (shared_route.only_rule(route, found), None)
+
+
+def _same(item: Object, other: Object | None) -> bool:
+    return other is not None and item["metadata"]["uid"] == other["metadata"]["uid"]
 
 
 def _node_of(pod: Object) -> str:
