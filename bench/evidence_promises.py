@@ -28,6 +28,7 @@ from bench.evidence_tables import (
 )
 from bench.traffic import NEVER, Traffic, stopping_polls
 from modelrelease.core import evidence as core
+from modelrelease.core import packing
 from modelrelease.core.evidence import Counts, Margin
 
 
@@ -206,9 +207,9 @@ def replay(bench: Bench) -> Section:
             for poll in range(POLLS):
                 n_c, x_c, n_s, x_s = (float(column[run]) for column in traffic.poll(poll))
                 if rng.random() < 0.2:
-                    text = core.encode(killed)
+                    text = packing.encode(killed)
                     longest = max(longest, len(text))
-                    killed = core.decode(text)
+                    killed = packing.decode(text)
                 straight, killed = (
                     core.observe(wealth, PLAN, Counts(n_c, x_c), Counts(n_s, x_s)) for wealth in (straight, killed)
                 )
@@ -234,7 +235,7 @@ def speed(_: Bench) -> Section:
     wealth = core.start(PLAN)
     for _number in range(3):
         wealth = core.observe(wealth, PLAN, Counts(100.0, 1.0), Counts(900.0, 9.0))
-    pivoting, text = replace(PLAN, pivot=True), core.encode(wealth)
+    pivoting, text = replace(PLAN, pivot=True), packing.encode(wealth)
     canary, stable = Counts(100.0, 2.0), Counts(900.0, 9.0)
 
     def judge(held: core.Wealth) -> tuple[float, float, float | None]:
@@ -244,8 +245,8 @@ def speed(_: Bench) -> Section:
         ("observe", lambda: core.observe(wealth, PLAN, canary, stable)),
         ("observe with pivot", lambda: core.observe(wealth, pivoting, canary, stable)),
         ("regression, safety and requests_needed", lambda: judge(wealth)),
-        ("encode", lambda: core.encode(wealth)),
-        ("decode", lambda: core.decode(text)),
+        ("encode", lambda: packing.encode(wealth)),
+        ("decode", lambda: packing.decode(text)),
         ("smallest_detectable (once a phase)", lambda: core.smallest_detectable(PLAN, 0.01, 6000, 54000)),
     )
     took = {name: min(timeit.repeat(action, number=2000, repeat=7)) / 2000 * 1e6 for name, action in actions}

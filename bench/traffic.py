@@ -120,8 +120,10 @@ class Rollouts:
         later = (1 - EARLY_STAKE) / plan.planned_polls
         stake = np.minimum(np.where(self._polls == 0, later + EARLY_STAKE, later), self._cash) * active
         bets = len(REGRESSION_BETS)
-        self._regression = np.minimum((self._regression + stake[:, None]) * e[:, :bets], WEALTH_LIMIT)
-        self._safety = np.minimum(self._safety * e[:, bets:], WEALTH_LIMIT)
+        self._regression = np.where(
+            active[:, None], _single((self._regression + stake[:, None]) * e[:, :bets]), self._regression
+        )
+        self._safety = np.where(active[:, None], _single(self._safety * e[:, bets:]), self._safety)
         self._cash -= stake
         self._polls += active
 
@@ -134,6 +136,11 @@ class Rollouts:
     def safety(self) -> Array:
         """S of every run."""
         return np.asarray(self._safety.mean(axis=1))
+
+
+def _single(wealth: Array) -> Array:
+    """As `core.evidence.single` keeps them."""
+    return (np.minimum(wealth, WEALTH_LIMIT) * (1 - 2.0**-23)).astype(np.float32).astype(float)
 
 
 def stopping_polls(plan: TestPlan, *checks: Traffic) -> tuple[Array, Array]:

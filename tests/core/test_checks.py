@@ -144,7 +144,7 @@ def test_without_checks_nothing_is_waited_for() -> None:
     assert (judgement.passed, judgement.failed) == (True, None)
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"v":9}', '{"v":1,"key":"other"}'])
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"v":9}', '{"v":2,"key":"other"}'])
 def test_evidence_that_cannot_be_read_counts_as_none(text: str | None) -> None:
     assert decode(text, RELATIVE) is None
 

@@ -19,13 +19,14 @@ from modelrelease.api.checks import Check
 from modelrelease.api.status import ArmStatus, CheckStatus
 
 from . import evidence as e
+from . import packing
 from .observation import Poll, Samples
 from .revision import Revision, margin_of
 
 ALPHA = 0.05
 POLLS_PLANNED_LEAST, POLLS_PLANNED_MOST = 50, 1000
 _PLANNING_TICK = timedelta(seconds=5)
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def judge(evidence: Evidence, revision: Revision, samples: Samples, *, has_stabl
 
 def encode(evidence: Evidence) -> str:
     """One versioned compact string, for status."""
-    wealths = {name: e.encode(wealth) for name, wealth in evidence.wealths.items()}
+    wealths = {name: packing.encode(wealth) for name, wealth in evidence.wealths.items()}
     data = {"v": _FORMAT, "key": evidence.key, "at": evidence.at.timestamp(), "checks": wealths}
     return json.dumps(data, separators=(",", ":"))
 
@@ -130,7 +131,7 @@ def decode(text: str | None, revision: Revision) -> Evidence | None:
         data = json.loads(text)
         if data["v"] != _FORMAT or data["key"] != revision.key:
             return None
-        wealths = {check.name: e.decode(data["checks"][check.name]) for check in revision.checks}
+        wealths = {check.name: packing.decode(data["checks"][check.name]) for check in revision.checks}
         return Evidence(data["key"], datetime.fromtimestamp(data["at"], UTC), wealths)
     except (KeyError, TypeError, ValueError):
         return None

@@ -1,8 +1,8 @@
 """Evidence that a canary is worse than it may be, or good enough, which may be looked at after every poll.
 
 Here: the two-arm margin e-process for shares of bad requests (errors, latency tails, scores in [0, 1]), the combination
-of several checks, the forecasts shown before a verdict, and the compact form kept in status. Not here: which counters
-are read (engine), what a verdict does to a rollout (checks, decide). The rule: a wealth changes only by stakes fixed
+of several checks and the forecasts shown before a verdict. Not here: which counters are read (engine), what a verdict
+does to a rollout (checks, decide), how it is kept in status (packing). The rule: a wealth changes only by stakes fixed
 before the poll and by factors whose mean is at most 1 under the hypothesis they test, so that under it a wealth reaches
 1/alpha with probability at most alpha, whenever and however often it is looked at (Ville's inequality).
 
@@ -11,10 +11,9 @@ The method, its proof sketch, limits and measurements are in docs/statistics.md.
 two arms; Shin, Ramdas & Rinaldo 2022 for weighted start times; Vovk & Wang 2021 for the mean over checks.
 """
 
-import binascii
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 REGRESSION_BETS = (1.2, 1.6, 2.5, 4.0, 8.0, 20.0, 60.0)
@@ -23,8 +22,8 @@ REGRESSION_BETS = (1.2, 1.6, 2.5, 4.0, 8.0, 20.0, 60.0)
 SAFETY_BETS = (0.0, 0.3, 0.6, 0.8, 0.9)
 """Which part of the allowed rate each safety bet takes the canary to have; equal shares."""
 
-WEALTH_LIMIT = 1e300
-"""No wealth grows past this: lowering a wealth is always valid, and no product then overflows."""
+WEALTH_LIMIT = 1e38
+"""No wealth grows past this: lowering a wealth is always valid, and single precision then holds every one."""
 
 EARLY_STAKE = 0.5
 """Share of the regression stake placed at the first poll; the rest is spread evenly over the planned polls."""
@@ -32,10 +31,21 @@ EARLY_STAKE = 0.5
 DETECTION_Z = 0.8416
 """Standard normal quantile of the 80 % power that `smallest_detectable` asks for."""
 
-_FORMAT = "1"
+MOST_REQUESTS = 2.0**53
+"""Doubles count exactly up to here."""
+
+FRACTION = 256.0
+"""Sums of scores are remembered in these parts of a request."""
+
 _LEAST_TRAFFIC = 1e-6  # what extrapolation leaves of no request at all
-_MOST_REQUESTS = 2.0**53  # doubles count exactly up to here
-_PACKED = struct.Struct(f"<{len(REGRESSION_BETS) + 1 + len(SAFETY_BETS)}d")
+_SINGLE = struct.Struct(f"<{len(REGRESSION_BETS) + len(SAFETY_BETS)}f")
+_BELOW = 1.0 - 2.0**-23  # before rounding to single precision, so that no wealth is ever rounded up
+MOST_REQUESTS = 2.0**53
+"""Doubles count exactly up to here."""
+
+FRACTION = 256.0
+"""Sums of scores are remembered in these parts of a request."""
+_MOST_FRACTIONAL = 2.0**44
 _LEAST_PIVOT_FACTOR = 0.05
 
 
@@ -65,6 +75,9 @@ class Counts:
     def rate(self) -> float | None:
         """Bad share, None without requests."""
         return self.bad / self.total if self.total > 0 else None
+
+
+_NONE = Counts(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +118,11 @@ class TestPlan:
 
 @dataclass(frozen=True, slots=True)
 class Wealth:
-    """All that one check remembers: regression over the whole rollout, safety and `canary`, `stable` over the phase."""
+    """All that one bound remembers: regression over the whole rollout, safety and `canary`, `stable` over the phase.
+
+    polls: those that were bets on a regression; phase_polls: all that were evidence in this phase. Wealths are single
+    precision numbers, rounded down, so that what status stores is what was computed.
+    """
 
     polls: int
     regression: tuple[float, ...]
@@ -186,35 +203,71 @@ def observe(wealth: Wealth, plan: TestPlan, canary: Counts, stable: Counts | Non
     back unchanged. More bad requests than requests (scrape skew) are clipped. Negative or non-finite counts, and those
     above 2**53, raise ValueError.
     """
-    canary = _clipped(canary)
-    stable = _clipped(stable) if stable is not None else Counts(0.0, 0.0)
-    if canary.total < _LEAST_TRAFFIC or (plan.margin.relative > 0.0 and stable.total < _LEAST_TRAFFIC):
+    return observe_strata(wealth, plan, ((canary, stable),))
+
+
+def observe_strata(
+    wealth: Wealth,
+    plan: TestPlan,
+    strata: Sequence[tuple[Counts, Counts | None]],
+    *,
+    harm: bool = True,
+    good: bool = True,
+) -> Wealth:
+    """`observe` over arms that were split alike, for example by hardware: like is compared with like.
+
+    The factors of the strata are multiplied, each being fair given the others' numbers of requests, and the cap binds
+    their product. harm, good: whether the poll may count for a regression and for safety; the caller decides by what
+    was known before the poll or by numbers of requests, never by how many of them were bad.
+    """
+    used = []
+    for canary, stable in strata:
+        seen, other = _clipped(canary), _NONE if stable is None else _clipped(stable)
+        if seen.total >= _LEAST_TRAFFIC and (plan.margin.relative == 0.0 or other.total >= _LEAST_TRAFFIC):
+            used.append((seen, other))
+    if not used or not (harm or good):
         return wealth
     margin, tempering, log_cap = plan.margin, plan.tempering, plan.log_cap
     pivot_rate = (wealth.rollout_stable.rate or 0.0) if plan.pivot else 0.0
-    later_stake = (1.0 - EARLY_STAKE) / plan.planned_polls
-    stake = min(later_stake + (EARLY_STAKE if wealth.polls == 0 else 0.0), wealth.cash)
 
-    regression = []
-    for bet, held in zip(REGRESSION_BETS, wealth.regression, strict=True):
-        log_e = log_e_value(bet, margin, canary, stable, pivot_rate, tempering=tempering)
-        regression.append(min((held + stake) * math.exp(min(log_e, log_cap)), WEALTH_LIMIT))
-    safety = []
-    for bet, held in zip(SAFETY_BETS, wealth.safety, strict=True):
-        log_e = log_e_value(bet, margin, canary, stable, pivot_rate, tempering=tempering)
-        safety.append(min(held * math.exp(min(log_e, log_cap)), WEALTH_LIMIT))
+    def factor(bet: float) -> float:
+        log_e = 0.0
+        for seen, other in used:
+            log_e += log_e_value(bet, margin, seen, other, pivot_rate, tempering=tempering)
+        return math.exp(min(log_e, log_cap))
 
+    cash, regression, safety = wealth.cash, wealth.regression, wealth.safety
+    if harm:
+        later_stake = (1.0 - EARLY_STAKE) / plan.planned_polls
+        stake = min(later_stake + (EARLY_STAKE if wealth.polls == 0 else 0.0), cash)
+        cash -= stake
+        regression = tuple((held + stake) * factor(bet) for bet, held in zip(REGRESSION_BETS, regression, strict=True))
+    if good:
+        safety = tuple(held * factor(bet) for bet, held in zip(SAFETY_BETS, safety, strict=True))
+    stored = single((*regression, *safety))
+    canary, stable = used[0] if len(used) == 1 else (_pooled(seen for seen, _ in used), _pooled(o for _, o in used))
     return Wealth(
-        wealth.polls + 1,
-        tuple(regression),
-        wealth.cash - stake,
-        tuple(safety),
-        _sum(wealth.canary, canary),
-        _sum(wealth.stable, stable),
+        wealth.polls + harm,
+        stored[: len(REGRESSION_BETS)] if harm else wealth.regression,
+        cash,
+        stored[len(REGRESSION_BETS) :] if good else wealth.safety,
+        add(wealth.canary, canary),
+        add(wealth.stable, stable),
         wealth.phase_polls + 1,
-        _sum(wealth.rollout_canary, canary),
-        _sum(wealth.rollout_stable, stable),
+        add(wealth.rollout_canary, canary),
+        add(wealth.rollout_stable, stable),
     )
+
+
+def single(wealths: Sequence[float]) -> tuple[float, ...]:
+    """Wealths of all the bets as single precision numbers, never more than they were."""
+    bounded = [min(value, WEALTH_LIMIT) * _BELOW for value in wealths]
+    return _SINGLE.unpack(_SINGLE.pack(*bounded))
+
+
+def add(before: Counts, increment: Counts) -> Counts:
+    """Totals, in whole requests or 256ths of one, up to 2**53."""
+    return Counts(_kept(before.total + increment.total), _kept(before.bad + increment.bad))
 
 
 def regression(wealth: Wealth) -> float:
@@ -308,59 +361,23 @@ def smallest_detectable(
     return min(found, default=None)
 
 
-def encode(wealth: Wealth) -> str:
-    """At most about 300 ASCII characters, without spaces or quotes, from which `decode` restores an equal value."""
-    totals = (wealth.canary, wealth.stable, wealth.rollout_canary, wealth.rollout_stable)
-    numbers = [_number(value) for counts in totals for value in (counts.total, counts.bad)]
-    packed = _PACKED.pack(*wealth.regression, wealth.cash, *wealth.safety)
-    text = binascii.b2a_base64(packed, newline=False).decode("ascii")
-    return ",".join((_FORMAT, str(wealth.polls), str(wealth.phase_polls), *numbers, text))
-
-
-def decode(text: str) -> Wealth:
-    """The wealth that `encode` wrote. Text of another version, damaged or with impossible values raises ValueError."""
-    version, *fields = text.split(",")
-    if version != _FORMAT or len(fields) != 11:
-        raise ValueError(
-            f"evidence has version {version!r} and {len(fields)} fields, this program reads {_FORMAT!r} and 11"
-        )
-    packed = binascii.a2b_base64(fields[-1], strict_mode=True)
-    if len(packed) != _PACKED.size:
-        raise ValueError(f"evidence holds {len(packed)} bytes of wealth, expected {_PACKED.size}")
-    wealths = _PACKED.unpack(packed)
-    polls, phase_polls = int(fields[0]), int(fields[1])
-    numbers = [float(field) for field in fields[2:10]]
-    if not (0 <= phase_polls <= polls and all(0.0 <= value < math.inf for value in (*wealths, *numbers))):
-        raise ValueError("evidence holds a negative or non-finite number")
-    bets = len(REGRESSION_BETS)
-    totals = [Counts(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
-    canary, stable, rollout_canary, rollout_stable = totals
-    return Wealth(
-        polls,
-        wealths[:bets],
-        wealths[bets],
-        wealths[bets + 1 :],
-        canary,
-        stable,
-        phase_polls,
-        rollout_canary,
-        rollout_stable,
-    )
-
-
 def _clipped(counts: Counts) -> Counts:
     total, bad = counts.total, counts.bad
-    if not (0.0 <= total <= _MOST_REQUESTS and 0.0 <= bad < math.inf):
+    if not (0.0 <= total <= MOST_REQUESTS and 0.0 <= bad < math.inf):
         raise ValueError(f"counts must be finite, not negative and at most 2**53, got {counts}")
     return counts if bad <= total else Counts(total, total)
 
 
-def _sum(before: Counts, increment: Counts) -> Counts:
-    return Counts(before.total + increment.total, before.bad + increment.bad)
+def _pooled(parts: Iterable[Counts]) -> Counts:
+    listed = list(parts)
+    return Counts(math.fsum(part.total for part in listed), math.fsum(part.bad for part in listed))
 
 
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) and value < 2**53 else repr(float(value))
+def _kept(total: float) -> float:
+    """A total as `put` writes it: whole, or in 256ths while it is small enough for them to count."""
+    if total == int(total):
+        return min(total, MOST_REQUESTS)
+    return round(total * FRACTION) / FRACTION if total < _MOST_FRACTIONAL else float(round(total))
 
 
 def _log_terms(bet: float, margin: Margin, ratio: float) -> tuple[float, float, float]:
