@@ -16,6 +16,7 @@ from modelrelease.api.reasons import Reason
 
 from .evidence import Counts
 from .revision import Revision
+from .version_facts import FileEntry, ModelFile, Part, RunFacts, Unlisted
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,11 @@ class ModelVersion:
     """A registered model version as the registry describes it.
 
     source: the URI that is served (`models:/m-...`, s3://...). metrics_from: "LoggedModel" (metrics keep their data
-    set) or "Run" (they lost it). status: READY, PENDING_REGISTRATION or FAILED_REGISTRATION.
+    set) or "Run" (they lost it). status: READY, PENDING_REGISTRATION or FAILED_REGISTRATION. tags: the version's, above
+    those of its run where that was read.
+
+    parts: what was asked for; of the rest nothing is known. own_tags: the version's alone. model_tags: tags and, below
+    them, params of the LoggedModel. run: None without a run, or where it was not read. files: by path.
     """
 
     name: str
@@ -65,6 +70,13 @@ class ModelVersion:
     metrics: tuple[MetricValue, ...] = ()
     metrics_from: str = "LoggedModel"
     tags: Mapping[str, str] = field(default_factory=dict)
+    own_tags: Mapping[str, str] = field(default_factory=dict)
+    model_tags: Mapping[str, str] = field(default_factory=dict)
+    run: RunFacts | None = None
+    run_link: str | None = None
+    model_file: ModelFile | Missing | Unavailable | None = None
+    files: tuple[FileEntry, ...] | Unlisted | Missing | Unavailable | None = None
+    parts: frozenset[Part] = frozenset({Part.RUN})
 
 
 Lookup = ModelVersion | Missing | Unavailable
@@ -233,6 +245,7 @@ class Observation:
     policy_missing: name of a policy that does not exist.
     revisions: stored ControllerRevisions by key. promoted: keys of revisions this release has promoted, newest first;
     quarantined: keys with a rollback on record (both from the ControllerRevisions, to survive a lost status).
+    recorded: names of the ReleaseRecords of ended rollouts that have been seen.
     route_missing: what is wrong with the HTTPRoute that spec.traffic.httpRoute names, None when nothing is.
     conflicts: `Kind name` of objects that stand in the way and are not ours. fence: the highest sequence that any child
     was written under; a status that was lost or restored goes on from there, else it could never write them again.
@@ -245,6 +258,7 @@ class Observation:
     revisions: Mapping[str, Revision] = field(default_factory=dict)
     promoted: tuple[str, ...] = ()
     quarantined: tuple[str, ...] = ()
+    recorded: frozenset[str] = frozenset()
     registry: RegistryView = RegistryView()
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     route: RouteView | None = None
