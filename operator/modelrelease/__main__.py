@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+from modelrelease.clients.connection import Credentials, Files, fixed
 from modelrelease.clients.kube import Kube, KubeError
 from modelrelease.clients.prometheus import PrometheusClient, PrometheusEndpoint
 from modelrelease.clients.registry import RegistryClient, RegistryEndpoint
@@ -126,10 +127,11 @@ class Operator:
 def _registry(settings: Settings) -> telemetry.CountedRegistry:
     endpoint = RegistryEndpoint(
         url=settings.registry_url,
-        token=settings.registry_token,
-        username=settings.registry_username,
-        password=settings.registry_password,
-        ca_file=settings.registry_ca_file,
+        credentials=fixed(
+            Credentials(
+                token=settings.registry_token, username=settings.registry_username, password=settings.registry_password
+            )
+        ),
     )
     return telemetry.CountedRegistry(
         RegistryClient(endpoint, allow_file_sources=settings.registry_allow_file_sources, now=_utc_now)
@@ -139,8 +141,7 @@ def _registry(settings: Settings) -> telemetry.CountedRegistry:
 def _sampler(settings: Settings, wake: Callable[[Key], None]) -> Sampler:
     endpoint = PrometheusEndpoint(
         url=settings.prometheus_url,
-        token_file=settings.prometheus_token_file,
-        ca_file=settings.prometheus_ca_file,
+        credentials=Files({"token": settings.prometheus_token_file} if settings.prometheus_token_file else {}),
     )
     prometheus = telemetry.CountedPrometheus(PrometheusClient(endpoint))
     return Sampler(prometheus, wake, _utc_now, tick_s=settings.tick_s, lag_s=settings.sample_lag_s)

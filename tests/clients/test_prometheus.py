@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from modelrelease.api.reasons import Reason
+from modelrelease.clients.connection import Files
 from modelrelease.clients.prometheus import PrometheusClient, PrometheusEndpoint, Refused, Series
 from modelrelease.core.observation import Unavailable
 from tests.clients.loopback import HANG_UP, SILENCE, Answer, Request, serve
@@ -129,8 +130,8 @@ BAD_DATA = json.dumps({"status": "error", "errorType": "bad_data", "error": "par
 WARNED = vector(warnings=["receive series from\nAddr: store-1: unavailable"])
 FAILING = {
     "400": Failing(Answer(400, BAD_DATA), Reason.PROMETHEUS_ERROR, "refused a query (HTTP 400): parse error", True),
-    "401": Failing(Answer(401), Reason.PROMETHEUS_ERROR, "does not accept the credentials"),
-    "403": Failing(Answer(403), Reason.PROMETHEUS_ERROR, "does not accept the credentials"),
+    "401": Failing(Answer(401), Reason.PROMETHEUS_UNAUTHORIZED, "does not accept the credentials"),
+    "403": Failing(Answer(403), Reason.PROMETHEUS_UNAUTHORIZED, "does not accept the credentials"),
     "404": Failing(Answer(404, b"<html>"), Reason.PROMETHEUS_ERROR, "answers with an error (HTTP 404)"),
     "413": Failing(Answer(413, b"too large"), Reason.PROMETHEUS_ERROR, "(HTTP 413): too large", True),
     "422": Failing(Answer(422, BAD_DATA), Reason.PROMETHEUS_ERROR, "(HTTP 422)", True),
@@ -193,7 +194,7 @@ def test_the_query_goes_into_the_body_with_its_deadline_and_credentials(tmp_path
     token = tmp_path / "token"
     token.write_text("one\n")
     with serve(lambda _: Answer(200, vector())) as server:
-        endpoint = PrometheusEndpoint(server.url + "/", token_file=str(token), headers={"X-Scope-OrgID": "ml"})
+        endpoint = PrometheusEndpoint(server.url + "/", Files({"token": str(token)}), {"X-Scope-OrgID": "ml"})
         client = PrometheusClient(endpoint, timeout_s=3)
         client.instant("up", AT)
         token.write_text("two")
@@ -209,10 +210,11 @@ def test_the_query_goes_into_the_body_with_its_deadline_and_credentials(tmp_path
 
 def test_a_token_file_that_is_gone_is_said() -> None:
     with serve(lambda _: Answer(200, vector())) as server:
-        found = PrometheusClient(PrometheusEndpoint(server.url, token_file="/nonexistent")).instant("up", AT)
+        found = PrometheusClient(PrometheusEndpoint(server.url, Files({"token": "/nonexistent"}))).instant("up", AT)
 
     assert isinstance(found, Unavailable)
-    assert "token file cannot be read" in found.message
+    assert found.reason == Reason.SECRET_MISSING
+    assert "the token file /nonexistent of the operator cannot be read" in found.message
     assert server.requests == []
 
 

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from e2e.mlflow_server import MlflowServer
 from modelrelease.api.reasons import Reason
+from modelrelease.clients.connection import Credentials, fixed
 from modelrelease.clients.registry import RegistryClient, RegistryEndpoint, latest_points, source_problem
 from modelrelease.core.observation import AliasTarget, MetricValue, Missing, ModelVersion, Unavailable
 from modelrelease.core.wants import AliasWrite
@@ -227,21 +228,21 @@ def test_a_failing_registry_is_unavailable_for_a_distinct_reason(case: Failing) 
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "reason", "words"),
     [
-        ("http://127.0.0.1:{free}", "refuses connections"),
-        ("http://registry.invalid", "does not resolve"),
-        ("https://127.0.0.1:{plain}", "TLS failed"),
-        ("not a url", "URL is not valid"),
+        ("http://127.0.0.1:{free}", Reason.REGISTRY_UNREACHABLE, "refuses connections"),
+        ("http://registry.invalid", Reason.REGISTRY_UNREACHABLE, "does not resolve"),
+        ("https://127.0.0.1:{plain}", Reason.REGISTRY_TLS_FAILED, "TLS failed"),
+        ("not a url", Reason.REGISTRY_UNREACHABLE, "URL is not valid"),
     ],
 )
-def test_a_registry_that_cannot_be_reached_says_how(url: str, words: str) -> None:
+def test_a_registry_that_cannot_be_reached_says_how(url: str, reason: Reason, words: str) -> None:
     with serve(lambda _: HANG_UP) as server, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = url.format(free=free.getsockname()[1], plain=server.url.rpartition(":")[2])
         found = RegistryClient(RegistryEndpoint(url), timeout_s=2).read_version("churn", "7")
 
-    assert _reason(found, Unavailable) == Reason.REGISTRY_UNREACHABLE
+    assert _reason(found, Unavailable) == reason
     assert isinstance(found, Unavailable)
     assert words in found.message
 
@@ -251,11 +252,12 @@ def test_credentials_go_with_each_client_and_into_no_message() -> None:
         return Answer(401)
 
     with serve(refuse) as one, serve(refuse) as other:
-        with_token = RegistryEndpoint(one.url, token="tok-1")
+        with_token = RegistryEndpoint(one.url, fixed(Credentials(token="tok-1")))
         secret_url = other.url.replace("http://", "http://user:hidden@")
         first = RegistryClient(with_token).read_alias("m", "a")
         second = RegistryClient(RegistryEndpoint(secret_url)).read_alias("m", "a")
-        third = RegistryClient(RegistryEndpoint(other.url, username="u", password="p")).read_alias("m", "a")
+        user = fixed(Credentials(username="u", password="p"))
+        third = RegistryClient(RegistryEndpoint(other.url, user)).read_alias("m", "a")
 
     assert [request.headers["Authorization"] for request in one.requests] == ["Bearer tok-1"]
     assert [request.headers["Authorization"] for request in other.requests] == ["Basic dXNlcjpoaWRkZW4=", "Basic dTpw"]

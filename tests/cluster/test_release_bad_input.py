@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from e2e.mlflow_server import MlflowServer
 from modelrelease.api.status import ModelReleaseStatus
+from modelrelease.clients.connection import Credentials, fixed
 from modelrelease.clients.kube import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
@@ -158,7 +159,9 @@ async def test_a_registry_that_gives_no_answer_stops_nothing_that_serves(
 ) -> None:
     with serve(lambda _: Answer(401)) as refusing:
         url = case.url.format(port=mlflow_server.port, refusing=refusing.url)
-        await serving.process(RegistryClient(RegistryEndpoint(url, username="u", password="geheim"), retries=0))
+        await serving.process(
+            RegistryClient(RegistryEndpoint(url, fixed(Credentials(username="u", password="geheim"))), retries=0)
+        )
         await serving.want_version(2)
         status = await unharmed(serving, case.reason)
     assert status.phase == "Gating"

@@ -11,9 +11,25 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions as transport
 
+_TLS = "an authority that is not known, another name, no TLS at all, or it asks for a certificate of ours"
+
+
+class UnusableCertificateError(requests.exceptions.SSLError):
+    """An authority, a certificate or a key that we were given is not PEM, or they do not belong together."""
+
+
+class TooLargeError(requests.exceptions.RequestException):
+    """The answer is larger than any that can be meant."""
+
+
 _KINDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    (
+        (UnusableCertificateError,),
+        "cannot be called: ca.crt, tls.crt or tls.key is not usable PEM, or tls.key is of another certificate",
+    ),
+    ((TooLargeError,), "cannot be believed: its answer is larger than any that can be meant"),
     ((requests.exceptions.InvalidURL, requests.exceptions.MissingSchema), "cannot be called: the URL is not valid"),
-    ((transport.SSLError,), "cannot be trusted: TLS failed (unknown authority, wrong name or not TLS at all)"),
+    ((transport.SSLError,), f"cannot be trusted: TLS failed ({_TLS})"),
     ((transport.NameResolutionError,), "is not known: its host name does not resolve"),
     ((ConnectionRefusedError,), "refuses connections"),
     ((transport.NewConnectionError,), "cannot be reached: no route to it"),  # a ConnectTimeoutError to urllib3, too
@@ -31,6 +47,11 @@ def connection_problem(error: BaseException) -> str | None:
     """
     chain = list(_chain(error))
     return next((what for types, what in _KINDS if any(isinstance(link, types) for link in chain)), None)
+
+
+def is_tls_failure(error: BaseException) -> bool:
+    """Whether TLS is what failed: nobody was reached that could be trusted, or nobody there trusts us."""
+    return any(isinstance(link, transport.SSLError | requests.exceptions.SSLError) for link in _chain(error))
 
 
 def public(url: str) -> str:

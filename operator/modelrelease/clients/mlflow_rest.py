@@ -1,8 +1,9 @@
-"""How MLflow's REST stores send their requests here: with limits of their own, and keeping the HTTP status.
+"""How MLflow's REST stores send their requests here: over a session of their own, and keeping the HTTP status.
 
 Importing this module imports mlflow (seconds, tens of MiB): clients.registry does so at its first look-up and nothing
-else does. As they come, the stores take timeout, retries and redirects from process-wide variables (with the defaults
-one look-up took over four minutes on a server that answers 500) and lose the status of answers that are not MLflow's.
+else does. As they come, the stores take credentials, timeout, retries and redirects from process-wide variables (with
+the defaults one look-up took over four minutes on a server that answers 500), share their sessions, cookies included,
+between all servers of the process, and lose the status of answers that are not MLflow's.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read while mlflow is imported
 
+import requests
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from mlflow.exceptions import MlflowException
 from mlflow.protos.model_registry_pb2 import ModelRegistryService
@@ -44,45 +47,50 @@ class RefusedError(Exception):
         self.text = text
 
 
-class Limits(NamedTuple):
-    """Seconds to wait for an answer, and how often a request is repeated on a broken connection or a 5xx."""
+class Server(NamedTuple):
+    """Where requests go, seconds to wait for an answer, and the session of the calling thread."""
 
+    url: str
     timeout_s: float
-    retries: int
+    session: Callable[[], requests.Session]
 
 
-def connect(limits: Limits, credentials: dict[str, Any]) -> tuple[Any, Any]:
-    """The stores of registered models and of runs. credentials: arguments of MlflowHostCreds. No request is made."""
-    creds = _rest.MlflowHostCreds(**credentials)
-    models, runs = (store(lambda: creds) for store in _stores)
-    models._call_endpoint = runs._call_endpoint = functools.partial(_call, creds, limits)
+def connect(server: Server) -> tuple[Any, Any]:
+    """The stores of registered models and of runs; no request is made. What `session` raises comes out of each call."""
+    nobody = _rest.MlflowHostCreds(server.url)
+    models, runs = (store(lambda: nobody) for store in _stores)
+    models._call_endpoint = runs._call_endpoint = functools.partial(_call, server)
+    runs.download = functools.partial(_download, server)
     return models, runs
 
 
-def _call(
-    credentials: Any, limits: Limits, api: Any, json_body: str | None = None, *, endpoint: str | None = None
-) -> Any:
+def _call(server: Server, api: Any, json_body: str | None = None, *, endpoint: str | None = None) -> Any:
     """Send one request of a store and parse the answer; stands in for the store's own method of this name."""
     path, method = _ENDPOINTS[api]
     body = json.loads(json_body) if json_body else None
-    response = _rest.http_request(
-        credentials,
-        endpoint or path,
+    response = server.session().request(
         method,
-        timeout=limits.timeout_s,
-        max_retries=limits.retries,
-        backoff_factor=0,
-        backoff_jitter=0,
-        raise_on_status=False,
-        respect_retry_after_header=False,  # a server may ask for minutes, and has our thread meanwhile
-        allow_redirects=False,  # credentials go to the configured endpoint only
-        **{"params" if method == "GET" else "json": body},
+        f"{server.url.rstrip('/')}{endpoint or path}",
+        params=body if method == "GET" else None,
+        json=None if method == "GET" else body,
+        timeout=server.timeout_s,
     )
     if response.status_code != 200:
         raise _refused(response)
     answer = api.Response()
     _parse(response.json(), answer)
     return answer
+
+
+def _download(server: Server, path: str, params: Mapping[str, str], most_bytes: int) -> bytes:
+    """GET what is no call of a store, such as a file. Raises TooLargeError beyond so many bytes."""
+    session: Any = server.session()
+    url = f"{server.url.rstrip('/')}{path}"
+    response = session.request("GET", url, params=dict(params), timeout=server.timeout_s, most_bytes=most_bytes)
+    if response.status_code != 200:
+        raise _refused(response)
+    content: bytes = response.content
+    return content
 
 
 def _refused(response: Any) -> RefusedError:

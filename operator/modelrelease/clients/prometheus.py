@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
-from urllib3.util import Retry
 
 from modelrelease.api.reasons import Reason
 from modelrelease.core.observation import Unavailable
 
-from .failures import connection_problem, one_line, public
+from .connection import ANONYMOUS, BoundedSession, Connection, Source
+from .failures import connection_problem, is_tls_failure, one_line, public
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +42,14 @@ class Refused(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class PrometheusEndpoint:
-    """One Prometheus and who we are there.
+    """One Prometheus and who we are there, asked for anew at every query.
 
-    token_file: read anew for every query, since such tokens are rotated. headers: for example X-Scope-OrgID. ca_file:
-    PEM bundle for its certificate, None for the system's.
+    headers: sent with every query; a tenant's is X-Scope-OrgID (Mimir, Cortex, Loki) or THANOS-TENANT.
     """
 
     url: str
-    token_file: str | None = None
+    credentials: Source = field(default=ANONYMOUS, repr=False)
     headers: Mapping[str, str] | None = None
-    ca_file: str | None = None
 
 
 class PrometheusClient:
@@ -61,7 +58,7 @@ class PrometheusClient:
     def __init__(self, endpoint: PrometheusEndpoint, *, timeout_s: float = 10) -> None:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
-        self._of_thread = threading.local()  # a requests session is not made for several threads
+        self._connection = Connection(endpoint.credentials, _BodySession)
         self._dropped = 0
 
     @property
@@ -72,19 +69,23 @@ class PrometheusClient:
     def instant(self, query: str, at: datetime) -> list[Series] | Unavailable:
         """The vector that `query` has at that time; empty if there is none. A NaN or infinite value is left out."""
         try:
+            session = self._connection.session()
+        except requests.RequestException as error:
+            return self._unreached(error)
+        if isinstance(session, Unavailable):
+            return session
+        try:
             params = {"time": f"{at.timestamp():.3f}", "timeout": f"{round(self._timeout_s * 1000)}ms"}
-            return self._believed(self._connection().custom_query(query, params=params))
+            return self._believed(self._over(session).custom_query(query, params=params))
         except _NotWholeError as error:
             return self._unavailable(Reason.PROMETHEUS_ERROR, f"gave an answer that is not whole: {error}")
         except PrometheusApiClientException:
-            return self._status(self._session().last)
+            return self._status(session.last)
         except (ValueError, TypeError, KeyError, AttributeError):
             # requests' JSON error is a ValueError as well; this comes before its other errors for that reason
             return self._unavailable(Reason.PROMETHEUS_ERROR, "gave an answer that is not Prometheus's; check the URL")
         except requests.RequestException as error:
-            return self._unavailable(Reason.PROMETHEUS_UNREACHABLE, connection_problem(error) or "cannot be reached")
-        except OSError:
-            return self._unavailable(Reason.PROMETHEUS_ERROR, "cannot be asked: its token file cannot be read")
+            return self._unreached(error)
 
     def _believed(self, result: Any) -> list[Series]:
         series = []
@@ -96,30 +97,21 @@ class PrometheusClient:
                 self._dropped += 1
         return series
 
-    def _session(self) -> _BodySession:
-        session: _BodySession = self._of_thread.session
-        return session
-
-    def _connection(self) -> Any:
-        here = self._endpoint
-        if not hasattr(self._of_thread, "connection"):
-            self._of_thread.session = _BodySession()
-            self._of_thread.session.verify = here.ca_file or True
-            make: Any = PrometheusConnect
-            self._of_thread.connection = make(
-                url=here.url.rstrip("/"),
-                headers=dict(here.headers or {}),
-                method="POST",
-                timeout=self._timeout_s,
-                retry=Retry(total=0),
-                session=self._of_thread.session,
-            )
-        if here.token_file is not None:
-            with open(here.token_file, encoding="utf-8") as file:
-                self._of_thread.connection.headers["Authorization"] = f"Bearer {file.read().strip()}"
-        return self._of_thread.connection
+    def _over(self, session: _BodySession) -> Any:
+        make: Any = PrometheusConnect  # it holds nothing but what it is given
+        return make(
+            url=self._endpoint.url.rstrip("/"),
+            headers=dict(self._endpoint.headers or {}),
+            method="POST",
+            timeout=self._timeout_s,
+            session=session,
+        )
 
     # -- failures ------------------------------------------------------------------------------------------------
+    def _unreached(self, error: requests.RequestException) -> Unavailable:
+        reason = Reason.PROMETHEUS_TLS_FAILED if is_tls_failure(error) else Reason.PROMETHEUS_UNREACHABLE
+        return self._unavailable(reason, connection_problem(error) or "cannot be reached")
+
     def _unavailable(self, reason: Reason, what: str) -> Unavailable:
         return Unavailable(reason, f"{self._where} {what}")
 
@@ -131,7 +123,8 @@ class PrometheusClient:
         status = response.status_code
         match status:
             case 401 | 403:
-                return self._unavailable(Reason.PROMETHEUS_ERROR, f"does not accept the credentials (HTTP {status})")
+                what = f"does not accept the credentials (HTTP {status})"
+                return self._unavailable(Reason.PROMETHEUS_UNAUTHORIZED, what)
             case 502 | 503 | 504:
                 return self._unavailable(Reason.PROMETHEUS_UNREACHABLE, f"is not up or overloaded (HTTP {status})")
             case 400 | 413 | 422:
@@ -145,15 +138,19 @@ class _NotWholeError(Exception):
     """The answer says itself that something is missing."""
 
 
-class _BodySession(requests.Session):
-    """Sends the query as the body, follows no redirect, and looks at what the library drops from the answer."""
+class _BodySession(BoundedSession):
+    """Sends the query as the body, and looks at what the library drops from the answer."""
 
     last: requests.Response
+
+    def mount(self, prefix: str | bytes, adapter: Any) -> None:
+        """By scheme only: the library would put an adapter without our TLS before them, for its URL."""
+        if prefix in ("https://", "http://"):
+            super().mount(prefix, adapter)
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **more: Any) -> requests.Response:
         if method == "POST":
             more["data"] = more.pop("params", None)
-        more["allow_redirects"] = False
         self.last = super().request(method, url, *args, **more)
         if self.last.status_code == 200:
             _check_whole(self.last.json())

@@ -4,8 +4,8 @@ Here: which requests describe a version, which metric values count, how every fa
 read, how long a value lasts (engine.refresh), and what it means for a release (core.gates).
 
 The rules: a look-up returns a value, never an exception. Credentials belong to one RegistryClient and go to its URL
-only, never through MLflow's process-wide variables. mlflow is imported at the first look-up, in the thread that makes
-it: the import takes seconds.
+only (clients.connection), never through MLflow's process-wide variables. mlflow is imported at the first look-up, in
+the thread that makes it: the import takes seconds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
+
 from modelrelease.api.reasons import Reason
 from modelrelease.core.observation import AliasTarget, Lookup, MetricValue, Missing, ModelVersion, Unavailable
 from modelrelease.core.wants import AliasWrite
 
-from .failures import connection_problem, one_line, public
+from .connection import ANONYMOUS, BoundedSession, Connection, Source
+from .failures import connection_problem, is_tls_failure, one_line, public
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +40,10 @@ _LOGGED_MODEL = re.compile(r"models:/(m-[A-Za-z0-9]+)(?:/.*)?")
 
 @dataclass(frozen=True, slots=True)
 class RegistryEndpoint:
-    """One registry and who we are there: a bearer token, or user name and password, or neither.
-
-    ca_file: PEM bundle that its certificate is checked against, None for the system's.
-    """
+    """One registry and who we are there, asked for anew at every request."""
 
     url: str
-    token: str | None = field(default=None, repr=False)
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ca_file: str | None = None
+    credentials: Source = field(default=ANONYMOUS, repr=False)
 
 
 class RegistryClient:
@@ -62,7 +59,8 @@ class RegistryClient:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._endpoint = endpoint
-        self._limits = (timeout_s, retries)
+        self._timeout_s = timeout_s
+        self._connection = Connection(endpoint.credentials, BoundedSession, retries=retries)
         self._schemes = SOURCE_SCHEMES | {"file"} if allow_file_sources else SOURCE_SCHEMES
         self._now = now
 
@@ -168,16 +166,15 @@ class RegistryClient:
 
     @cached_property
     def _stores(self) -> tuple[Any, Any]:
-        here = self._endpoint
-        credentials = {
-            "host": here.url,
-            "username": here.username,
-            "password": here.password,
-            "token": here.token,
-            "server_cert_path": here.ca_file,
-        }
-        stores: tuple[Any, Any] = self._rest.connect(self._rest.Limits(*self._limits), credentials)
+        server = self._rest.Server(self._endpoint.url, self._timeout_s, self._session)
+        stores: tuple[Any, Any] = self._rest.connect(server)
         return stores
+
+    def _session(self) -> requests.Session:
+        session = self._connection.session()
+        if isinstance(session, Unavailable):
+            raise _NobodyError(session)
+        return session
 
     @property
     def _models(self) -> Any:
@@ -189,7 +186,7 @@ class RegistryClient:
 
     @property
     def _errors(self) -> tuple[type[Exception], ...]:
-        return (self._rest.RefusedError, *self._rest.FAILURES)
+        return (_NobodyError, self._rest.RefusedError, *self._rest.FAILURES)
 
     # -- failures ------------------------------------------------------------------------------------------------
     @property
@@ -201,9 +198,12 @@ class RegistryClient:
 
     def _failure(self, error: Exception) -> Unavailable:
         """The one place where a failed request gets its reason; the same cause has the same words at every try."""
+        if isinstance(error, _NobodyError):
+            return error.problem
         if not isinstance(error, self._rest.RefusedError):
             if what := connection_problem(error):
-                return self._unavailable(Reason.REGISTRY_UNREACHABLE, what)
+                reason = Reason.REGISTRY_TLS_FAILED if is_tls_failure(error) else Reason.REGISTRY_UNREACHABLE
+                return self._unavailable(reason, what)
             logger.debug("unreadable answer of %s", self._where, exc_info=error)
             return self._unavailable(Reason.REGISTRY_ERROR, "gave an answer that is not MLflow's; check the URL")
         status: int = error.status
@@ -220,6 +220,14 @@ class RegistryClient:
         if status < 500 and error.code:
             return self._unavailable(Reason.REGISTRY_ERROR, f"refused (HTTP {status}): {_words(error)}")
         return self._unavailable(Reason.REGISTRY_ERROR, f"answers with an error (HTTP {status})")
+
+
+class _NobodyError(Exception):
+    """There are no credentials to call with; never leaves this module."""
+
+    def __init__(self, problem: Unavailable) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
 
 def source_problem(source: str, schemes: Iterable[str] = SOURCE_SCHEMES) -> str | None:
