@@ -201,6 +201,8 @@ class Stage:
     processes: list[Process] = field(default_factory=list)
     gateway_says: tuple[str, str] | None = ("True", "Accepted")
     pods_become_ready: bool = True
+    routes: tuple[str, ...] = (NAME,)
+    """Names of the routes that the gateway looks at."""
 
     @property
     def key(self) -> Key:
@@ -345,10 +347,11 @@ class Stage:
         """Do once what a cluster would do; True if there was anything to do."""
         kinds = (DEPLOYMENT, POD, ENDPOINT_SLICE)
         deployments, pods, slices = await asyncio.gather(*(self.all(kind) for kind in kinds))
-        names = ((HTTP_ROUTE, NAME), (SERVICE, f"{NAME}-a"), (SERVICE, f"{NAME}-b"))  # a list of CRs takes long
+        names = [(SERVICE, f"{NAME}-a"), (SERVICE, f"{NAME}-b")]
+        names += [(HTTP_ROUTE, route) for route in self.routes]  # a list of CRs takes long
         found = await asyncio.gather(*(self.admin.get(kind, self.namespace, name) for kind, name in names))
-        routes = [item for item in found[:1] if item is not None]
-        services = [item for item in found[1:] if item is not None]
+        services = [item for item in found[:2] if item is not None]
+        routes = [item for item in found[2:] if item is not None]
         done = await self._run_pods(deployments, pods)
         if done:
             pods = await self.all(POD)

@@ -24,7 +24,7 @@ OPERATOR_RULES = {
     ("apps", "deployments"): "get list watch create patch delete",
     ("apps", "controllerrevisions"): "get list create patch delete",
     ("", "services"): "get list watch create patch",
-    ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch",
+    ("gateway.networking.k8s.io", "httproutes"): "get list watch create patch delete",
     ("monitoring.coreos.com", "podmonitors"): "get create patch",
     ("", "pods"): "get list",
     ("", "nodes"): "get",
