@@ -125,6 +125,21 @@ CATALOGUE: tuple[Program, ...] = (
             )
         ),
     ),
+    GoProgram(
+        name="argocd",
+        module="github.com/argoproj/argo-cd/v3",
+        version="v3.2.11",
+        packages=("cmd",),
+        binary="argocd",
+        alone=True,
+        keep=(
+            *((f"manifests/crds/{kind}-crd.yaml", f"crds/{kind}.yaml") for kind in ("application", "appproject")),
+            *(
+                (f"manifests/base/config/argocd-{name}.yaml", f"config/{name}.yaml")
+                for name in ("cm", "rbac-cm", "secret", "tls-certs-cm", "ssh-known-hosts-cm", "gpg-keys-cm")
+            ),
+        ),
+    ),
 )
 
 CONTROL_PLANE = ("kubernetes", "etcd")

@@ -39,6 +39,8 @@ class GoProgram:
     """Source of an own `main.go`, for a module without a main package of its own; the binary is called `name`."""
     alone: bool = False
     """Built with the dependencies that its module asks for, because it does not compile with those of the others."""
+    binary: str = ""
+    """What the binary of the only package is called, where that is not the last element of its path."""
     keep: tuple[tuple[str, str], ...] = ()
     """Files to keep next to the binaries: (path in the module, name)."""
 
@@ -48,6 +50,8 @@ class GoProgram:
 
     @property
     def binaries(self) -> tuple[str, ...]:
+        if self.binary:
+            return (self.binary,)
         return tuple(p.rsplit("/", 1)[-1] for p in self.packages) or (self.name,)
 
 
@@ -123,7 +127,7 @@ def prepare(program: GoProgram, together: Sequence[GoProgram], staging: Mapping[
 
 def build_command(program: GoProgram, target: Path) -> list[str]:
     """`go build` of all packages of the program in one call, so that what they share is compiled once."""
-    command = ["go", "build", "-ldflags", " ".join(("-s", "-w", *program.ldflags)), "-o", f"{target}/"]
+    command = ["go", "build", "-ldflags", " ".join(("-s", "-w", *program.ldflags)), "-o", f"{target}/{program.binary}"]
     if program.tags:
         command += ["-tags", ",".join(program.tags)]
     if program.main:
