@@ -23,9 +23,11 @@ from urllib.parse import urlsplit
 import requests
 
 from modelrelease.api.reasons import Reason
-from modelrelease.core.observation import AliasTarget, Lookup, MetricValue, Missing, ModelVersion, Unavailable
+from modelrelease.core.observation import AliasTarget, Lookup, Missing, Unavailable
+from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite
 
+from . import registry_reading
 from .connection import ANONYMOUS, BoundedSession, Connection, Source
 from .failures import connection_problem, is_tls_failure, one_line, public
 
@@ -64,8 +66,8 @@ class RegistryClient:
         self._schemes = SOURCE_SCHEMES | {"file"} if allow_file_sources else SOURCE_SCHEMES
         self._now = now
 
-    def read_version(self, model: str, version: str) -> Lookup:
-        """One version with its metrics and tags: at most 3 GETs, 2 if it is missing.
+    def read_version(self, model: str, version: str, parts: frozenset[Part] = frozenset({Part.RUN})) -> Lookup:
+        """One version with its metrics, its tags and these parts: 2 GETs and those of the parts, 2 if it is missing.
 
         A source outside the allow-list is Unavailable(SOURCE_REFUSED). A version's tags stand above those of its run.
         """
@@ -75,25 +77,7 @@ class RegistryClient:
                 return self._unavailable(Reason.REGISTRY_ERROR, "answered with another version than asked for")
             if problem := source_problem(found.source, self._schemes):
                 return Unavailable(Reason.SOURCE_REFUSED, f"source of {model} version {version} refused: {problem}")
-            run = self._found(lambda: self._runs.get_run(found.run_id)) if found.run_id else None
-            logged_as = _logged_model(found)
-            if logged_as is not None:
-                # A deleted LoggedModel has no metrics; the run's would have lost their data sets.
-                logged = self._found(lambda: self._runs.get_logged_model(logged_as))
-                metrics = latest_points(logged.metrics or ()) if logged else ()
-            else:
-                metrics = latest_points(run.data._metric_objs) if run else ()
-            return ModelVersion(
-                name=model,
-                version=version,
-                source=found.source,
-                status=found.status,
-                read_at=self._now(),
-                run_id=found.run_id or None,
-                metrics=metrics,
-                metrics_from="Run" if logged_as is None else "LoggedModel",
-                tags={**(run.data.tags if run else {}), **found.tags},
-            )
+            return registry_reading.describe(self._source, found, _logged_model(found), parts, self._now)
         except self._errors as error:
             code = _code(error)
             if code == "INVALID_PARAMETER_VALUE":
@@ -185,6 +169,12 @@ class RegistryClient:
         return self._stores[1]
 
     @property
+    def _source(self) -> registry_reading.Source:
+        return registry_reading.Source(
+            self._runs, self._runs.download, self._errors, self._found, self._failure, _code, self._where
+        )
+
+    @property
     def _errors(self) -> tuple[type[Exception], ...]:
         return (_NobodyError, self._rest.RefusedError, *self._rest.FAILURES)
 
@@ -243,20 +233,6 @@ def source_problem(source: str, schemes: Iterable[str] = SOURCE_SCHEMES) -> str 
     if ":" in authority.rpartition("@")[0]:
         return "it contains a password"
     return None
-
-
-def latest_points(points: Iterable[Any]) -> tuple[MetricValue, ...]:
-    """The latest point by (step, timestamp) of every key and data set; MLflow returns all that were ever logged."""
-    latest: dict[tuple[str, str | None, str | None], Any] = {}
-    for point in points:
-        series = (point.key, point.dataset_name or None, point.dataset_digest or None)
-        held = latest.get(series)
-        if held is None or (point.step, point.timestamp) >= (held.step, held.timestamp):
-            latest[series] = point
-    return tuple(
-        MetricValue(key, float(latest[key, name, digest].value), name, digest)
-        for key, name, digest in sorted(latest, key=lambda series: tuple(part or "" for part in series))
-    )
 
 
 def _logged_model(found: Any) -> str | None:

@@ -1,0 +1,212 @@
+"""What is read of one model version: the run, the LoggedModel, the MLmodel file and the list of files.
+
+Here: which requests each part costs and how their answers become a `ModelVersion`. Not here: how a request is sent
+(clients.mlflow_rest), who asks with which credentials (clients.registry) and what the values mean (core.gates).
+
+The rules: only the parts that were asked for are read; of a model's files only MLmodel is ever fetched, bounded in
+size, the rest is listed. A part that cannot be read is a value of its own, so that gates that need others go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from modelrelease.api.reasons import Reason
+from modelrelease.core.observation import MetricValue, Missing, ModelVersion, Unavailable
+from modelrelease.core.version_facts import DatasetInput, FileEntry, ModelFile, Part, RunFacts, Unlisted
+
+from .failures import TooLargeError, one_line
+
+MODEL_FILE = "MLmodel"
+MODEL_FILE_LIMIT = 512 * 1024
+"""Bytes of an MLmodel file that are read. One with ten thousand columns fits; what is larger is none."""
+LISTING_LIMIT = 1024 * 1024
+FOLDERS_LIMIT = 32
+FILES_LIMIT = 2000
+_INPUTS_LIMIT = 100
+
+Download = Callable[[str, Mapping[str, str], int], bytes]
+"""GET a path with parameters; at most so many bytes, TooLargeError beyond them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a version is read from.
+
+    runs: MLflow's store of runs. download: as above. errors: what both raise. found: calls, and gives None for what
+    does not exist. failure: the value of an error. code: MLflow's word for an error. where: the registry, for messages.
+    """
+
+    runs: Any
+    download: Download
+    errors: tuple[type[Exception], ...]
+    found: Callable[[Callable[[], Any]], Any]
+    failure: Callable[[Exception], Unavailable]
+    code: Callable[[Exception], str]
+    where: str
+
+
+def describe(
+    source: Source, found: Any, logged_as: str | None, parts: frozenset[Part], now: Callable[[], datetime]
+) -> ModelVersion:
+    """The version with its metrics and these parts. found: MLflow's entity; logged_as: the id of its LoggedModel.
+
+    Raises one of `source.errors` where what every gate needs cannot be read.
+    """
+    read_run = bool(found.run_id) and (Part.RUN in parts or logged_as is None)
+    run = source.found(lambda: source.runs.get_run(found.run_id)) if read_run else None
+    if logged_as is not None:
+        # A deleted LoggedModel has no metrics; the run's would have lost their data sets.
+        logged = source.found(lambda: source.runs.get_logged_model(logged_as))
+        metrics = latest_points(logged.metrics or ()) if logged else ()
+    else:
+        logged = None
+        metrics = latest_points(run.data._metric_objs) if run else ()
+    model_file = _model_file(source, found, logged_as) if Part.MODEL_FILE in parts else None
+    files = _files(source, found, logged_as) if Part.FILES in parts else None
+    return ModelVersion(
+        name=found.name,
+        version=found.version,
+        source=found.source,
+        status=found.status,
+        read_at=now(),
+        run_id=found.run_id or None,
+        metrics=metrics,
+        metrics_from="Run" if logged_as is None else "LoggedModel",
+        tags={**(run.data.tags if run else {}), **found.tags},
+        own_tags=dict(found.tags),
+        model_tags={**(logged.params or {}), **(logged.tags or {})} if logged else {},
+        run=_run_facts(found.run_id, run) if read_run else None,
+        run_link=found.run_link or None,
+        model_file=model_file,
+        files=files,
+        parts=parts,
+    )
+
+
+def latest_points(points: Iterable[Any]) -> tuple[MetricValue, ...]:
+    """The latest point by (step, timestamp) of every key and data set; MLflow returns all that were ever logged."""
+    latest: dict[tuple[str, str | None, str | None], Any] = {}
+    for point in points:
+        series = (point.key, point.dataset_name or None, point.dataset_digest or None)
+        held = latest.get(series)
+        if held is None or (point.step, point.timestamp) >= (held.step, held.timestamp):
+            latest[series] = point
+    return tuple(
+        MetricValue(key, float(latest[key, name, digest].value), name, digest)
+        for key, name, digest in sorted(latest, key=lambda series: tuple(part or "" for part in series))
+    )
+
+
+def parse_model_file(content: bytes) -> ModelFile:
+    """What gates need of an MLmodel file. Raises ValueError where it is not one."""
+    try:
+        # libyaml's parser: the one in Python takes seconds for a large signature, and bounds no depth
+        document = yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"it is not YAML: {one_line(str(error))}") from error
+    signature = (document.get("signature") or {}) if isinstance(document, dict) else None
+    if not isinstance(signature, dict):
+        raise ValueError("it has not the shape of an MLmodel file")  # noqa: TRY004
+    inputs, params = signature.get("inputs"), signature.get("params")
+    if not isinstance(inputs, str | None) or not isinstance(params, str | None):
+        raise ValueError("its signature is not text")
+    return ModelFile(f"sha256:{hashlib.sha256(content).hexdigest()}", inputs or None, params or None)
+
+
+def _run_facts(run_id: str, run: Any) -> RunFacts:
+    if run is None:
+        return RunFacts(run_id, deleted=True)
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return RunFacts(
+        id=run_id,
+        deleted=run.info.lifecycle_stage == "deleted",  # the bin: the run is still answered for
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        inputs=tuple(
+            DatasetInput(
+                item.dataset.name or "-",
+                item.dataset.digest or "",
+                item.dataset.source_type or "",
+                {tag.key: tag.value for tag in item.tags},
+            )
+            for item in inputs[:_INPUTS_LIMIT]
+        ),
+    )
+
+
+def _model_file(source: Source, found: Any, logged_as: str | None) -> ModelFile | Missing | Unavailable:
+    if logged_as is not None:
+        path = f"/ajax-api/2.0/mlflow/logged-models/{logged_as}/artifacts/files"
+        params = {"artifact_file_path": MODEL_FILE}
+    else:
+        path = "/model-versions/get-artifact"
+        params = {"name": found.name, "version": found.version, "path": MODEL_FILE}
+    what = f"{MODEL_FILE} of {found.name} version {found.version}"
+    try:
+        return parse_model_file(source.download(path, params, MODEL_FILE_LIMIT))
+    except TooLargeError:
+        words = f"{what} is larger than {MODEL_FILE_LIMIT // 1024} KiB and is not read"
+        return Unavailable(Reason.REGISTRY_ERROR, words)
+    except source.errors as error:
+        if source.code(error) == "RESOURCE_DOES_NOT_EXIST":
+            return Missing(Reason.VERSION_NOT_FOUND, f"{found.name} version {found.version} has no {MODEL_FILE} file")
+        if isinstance(error, ValueError):
+            return Unavailable(Reason.REGISTRY_ERROR, f"{what} cannot be read: {error}")
+        failure = source.failure(error)
+        return Unavailable(failure.reason, f"{what} cannot be read: {failure.message}")
+
+
+def _files(
+    source: Source, found: Any, logged_as: str | None
+) -> tuple[FileEntry, ...] | Unlisted | Missing | Unavailable:
+    """Every file of the model by path: one request for each folder, none for a file."""
+    if logged_as is None:
+        return Unlisted(f"the registry lists no files of {_scheme(found.source)} sources")
+    path = f"/api/2.0/mlflow/logged-models/{logged_as}/artifacts/directories"
+    folders, files, asked = [""], list[FileEntry](), 0
+    what = f"the files of {found.name} version {found.version}"
+    try:
+        while folders:
+            folder = folders.pop()
+            asked += 1
+            if asked > FOLDERS_LIMIT or len(files) > FILES_LIMIT:
+                return Unlisted(f"{what} are more than {FILES_LIMIT}, or in more than {FOLDERS_LIMIT} folders")
+            for name, is_dir, size in _listing(source, path, folder):
+                if is_dir:
+                    folders.append(name)
+                else:
+                    files.append(FileEntry(name, size))
+    except TooLargeError:
+        return Unlisted(f"the list of {what} is longer than {LISTING_LIMIT // 1024} KiB")
+    except source.errors as error:
+        if source.code(error) == "RESOURCE_DOES_NOT_EXIST":
+            return Missing(Reason.VERSION_NOT_FOUND, f"{what} are gone from the registry")
+        failure = source.failure(error)
+        return Unavailable(failure.reason, f"{what} cannot be listed: {failure.message}")
+    return tuple(sorted(files, key=lambda entry: entry.path))
+
+
+def _listing(source: Source, path: str, folder: str) -> list[tuple[str, bool, int | None]]:
+    """The entries of one folder. A name outside of it would be asked for in turn: such an answer is refused."""
+    document = json.loads(source.download(path, {"artifact_directory_path": folder} if folder else {}, LISTING_LIMIT))
+    if document.get("next_page_token"):
+        raise TooLargeError
+    entries = []
+    for item in document.get("files") or []:
+        name, size = str(item["path"]), item.get("file_size")
+        if not name.startswith(f"{folder}/" if folder else "") or name == folder or ".." in name.split("/"):
+            raise ValueError(f"an entry {name!r} of folder {folder!r}")
+        entries.append((name, bool(item.get("is_dir")), int(size) if size is not None else None))
+    return entries
+
+
+def _scheme(uri: str) -> str:
+    return uri.partition(":")[0]
