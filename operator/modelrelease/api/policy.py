@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from .base import SpecModel, check_unique
 from .checks import Checks
+from .endpoints import PolicyPrometheus, PolicyRegistry
 from .gates import Gates
 from .phases import Phases, check_phases
 
@@ -16,6 +17,10 @@ class ReleasePolicySpec(SpecModel):
     gates: Gates = Field((), description="Gates added to those of the release, named <policy>/<gate> in status.")
     checks: Checks = Field((), description="Checks added to those of the release, named <policy>/<check> in status.")
     phases: Phases = Field((), description="Phases of releases that name none themselves.")
+    registry: PolicyRegistry | None = Field(None, description="Where models are. Default: the operator's own default.")
+    prometheus: PolicyPrometheus | None = Field(
+        None, description="Who scrapes the model servers. Default: the operator's own default."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ReleasePolicySpec:

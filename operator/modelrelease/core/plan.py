@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 from modelrelease.api.base import parse_duration
@@ -10,7 +11,7 @@ from modelrelease.api.phases import Phase
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
 
-from . import checks
+from . import checks, endpoints
 from .observation import Observation
 from .revision import Revision
 from .wants import AliasWrite, Measure, RegistryWant, SampleWant, Wants
@@ -71,7 +72,11 @@ def wants(
 ) -> Wants:
     """What this release needs read next; nothing when it rests on a version that it was told by number."""
     registry = _registry(spec, status, obs, target) if spec is not None else None
-    return Wants(registry, _samples(status, obs))  # a rollback needs its samples, however bad the spec
+    samples = _samples(status, obs)  # a rollback needs them, however bad the spec
+    return Wants(
+        replace(registry, endpoint=endpoints.registry(spec, obs)) if registry else None,
+        replace(samples, endpoint=endpoints.prometheus(spec, obs)) if samples else None,
+    )
 
 
 def serves_model(spec: ModelReleaseSpec, status: ModelReleaseStatus, obs: Observation) -> bool:

@@ -13,6 +13,20 @@ from modelrelease.presets import Selector
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointRef:
+    """Which registry or Prometheus is meant; all empty for the operator's default.
+
+    name: of one in the operator's configuration. url: of another one; secret: of the release's own namespace, with
+    credentials for that URL; tenant: a header for it, where $(namespace) is the release's namespace.
+    """
+
+    name: str = ""
+    url: str = ""
+    secret: str = ""
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AliasWrite:
     """Move `alias` of `model` to `version`; None removes it.
 
@@ -27,13 +41,17 @@ class AliasWrite:
 
 @dataclass(frozen=True, slots=True)
 class RegistryWant:
-    """Which versions and aliases of one model to keep fresh, none of them older than max_age."""
+    """Which versions and aliases of one model to keep fresh, none of them older than max_age.
+
+    endpoint: None where the policy that names it cannot be read: the one that was wanted before, if any.
+    """
 
     model: str
     versions: frozenset[str]
     aliases: frozenset[str]
     max_age: timedelta
     write: AliasWrite | None = None
+    endpoint: EndpointRef | None = EndpointRef()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,7 @@ class SampleWant:
     release: str
     arms: Mapping[str, tuple[Measure, ...]]
     since: datetime
+    endpoint: EndpointRef | None = EndpointRef()
 
 
 @dataclass(frozen=True, slots=True)
