@@ -67,6 +67,27 @@ import (
 func main() { etcdmain.Main(os.Args) }
 """
 
+MINIREDIS_MAIN = """package main
+
+import (
+	"log"
+	"os"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+func main() {
+	server := miniredis.NewMiniRedis()
+	if err := server.StartAddr(os.Args[1]); err != nil {
+		log.Fatal(err)
+	}
+	for range time.Tick(time.Second) {
+		server.FastForward(time.Second)
+	}
+}
+"""
+
 CATALOGUE: tuple[Program, ...] = (
     GoProgram(
         name="kubernetes",
@@ -140,8 +161,18 @@ CATALOGUE: tuple[Program, ...] = (
             ),
         ),
     ),
+    GoProgram(
+        name="miniredis",
+        module="github.com/alicebob/miniredis/v2",
+        version="v2.35.0",
+        packages=(),
+        main=MINIREDIS_MAIN,
+        alone=True,
+    ),
 )
 
+ARGOCD = ("argocd", "miniredis")
+"""Argo CD's controller and repository server, and the cache that they share."""
 CONTROL_PLANE = ("kubernetes", "etcd")
 NODE = (*CONTROL_PLANE, "pause")
 DEMO = (*NODE, "envoy", "contour", "prometheus", "helm")
