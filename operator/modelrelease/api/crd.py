@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from .base import DNS_LABEL_PATTERN, GROUP, LATE_DEFAULT, VERSION, rule, validations
 from .policy import ReleasePolicySpec
+from .record import ReleaseRecordSpec, ReleaseRecordStatus
 from .release import NAME_MAX, ModelReleaseSpec
 from .status import ModelReleaseStatus
 
@@ -52,7 +53,11 @@ _DNS_LABEL_MESSAGE = "lower-case letters, digits and hyphens only, starting with
 
 def crds() -> dict[str, dict[str, Any]]:
     """All CustomResourceDefinitions by plural name, ready to be applied."""
-    return {"modelreleases": _model_release(), "releasepolicies": _release_policy()}
+    return {
+        "modelreleases": _model_release(),
+        "releasepolicies": _release_policy(),
+        "releaserecords": _release_record(),
+    }
 
 
 def structural(model: type[BaseModel], *, defaults: bool) -> Schema:
@@ -161,6 +166,35 @@ def _release_policy() -> dict[str, Any]:
     )
     columns = [_column("Age", ".metadata.creationTimestamp", "Age of the policy.", type="date")]
     return _crd({"kind": "ReleasePolicy", "plural": "releasepolicies"}, "Cluster", schema, columns, {})
+
+
+def _release_record() -> dict[str, Any]:
+    spec = structural(ReleaseRecordSpec, defaults=False)
+    spec |= validations(rule("self == oldSelf", "a ReleaseRecord never changes; only its status does"))
+    schema = _root(
+        "A ReleaseRecord says how one rollout went and how it ended. It is written once, and outlives its release.",
+        {
+            "spec": ("How the rollout went.", spec),
+            "status": ("What has been told to whom.", structural(ReleaseRecordStatus, defaults=False)),
+        },
+        {},
+    )
+    columns = [
+        _column("Release", ".spec.release", "The ModelRelease."),
+        _column("Model", ".spec.model.name", "Registered model.", priority=1),
+        _column("Version", ".spec.model.version", "Version of the model."),
+        _column("Outcome", ".spec.outcome", "How the rollout ended."),
+        _column("Reason", ".spec.reason", "Why it ended so."),
+        _column("Began", ".spec.startedAt", "When the rollout began.", type="date"),
+        _column("Ended", ".spec.endedAt", "When it ended.", type="date"),
+        _column("Told", ".status.state", "Whether everybody has been told.", priority=1),
+        _column("Message", ".spec.message", "What was seen.", priority=1),
+    ]
+    names = {"kind": "ReleaseRecord", "plural": "releaserecords", "shortNames": ["rr"]}
+    crd = _crd(names, "Namespaced", schema, columns, {"status": {}})
+    # The outbox asks for what is not exported yet, and gets no more than that.
+    crd["spec"]["versions"][0]["selectableFields"] = [{"jsonPath": ".status.state"}]
+    return crd
 
 
 def _name_rule() -> dict[str, str]:

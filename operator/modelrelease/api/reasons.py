@@ -106,6 +106,7 @@ class Reason(StrEnum):
     NOT_SERVING = "NotServing"
     NOTHING_SERVES = "NothingServes"
     ROLLOUT_STARTED = "RolloutStarted"
+    RECORD_DROPPED = "RecordDropped"
 
 
 CONDITIONS = (

@@ -82,9 +82,9 @@ class TimelineEntry(StatusModel):
     event: Literal["Set", "Confirmed", "Held", "Retreated", "Returning"] = Field(
         description="Set and Confirmed: the weight; Held: it may not rise; Retreated, Returning: it was taken back."
     )
-    phase: Word = Field("", description="Name of the phase.")
+    phase: Annotated[str, Field(max_length=63)] = Field("", description="Name of the phase.")
     weight: int = Field(description="Percent of traffic that the candidate had from then on.")
-    reason: Word = Field("", description="Why, one word; empty for weights.")
+    reason: Annotated[str, Field(max_length=40)] = Field("", description="Why, one word; empty for weights.")
 
 
 class CandidateStatus(RevisionStatus):
@@ -260,7 +260,7 @@ class EndingStatus(StatusModel):
     started_at: Time = Field(description="When the rollout began.")
     ended_at: Time = Field(description="When it ended.")
     details: str | None = Field(
-        None, max_length=12288, description="All else that the record will say, one versioned compact string."
+        None, max_length=8192, description="All else that the record will say, one versioned compact string."
     )
 
 

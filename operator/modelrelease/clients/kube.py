@@ -56,6 +56,7 @@ class Kind:
 
 MODEL_RELEASE = Kind(API_VERSION, "modelreleases", True, "ModelRelease")
 RELEASE_POLICY = Kind(API_VERSION, "releasepolicies", False, "ReleasePolicy")
+RELEASE_RECORD = Kind(API_VERSION, "releaserecords", True, "ReleaseRecord")
 DEPLOYMENT = Kind("apps/v1", "deployments", True, "Deployment")
 SERVICE = Kind("v1", "services", True, "Service")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "httproutes", True, "HTTPRoute")
@@ -182,7 +183,13 @@ class Kube:
             return None
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, label_selector: str = "", *, metadata_only: bool = False
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        label_selector: str = "",
+        *,
+        field_selector: str = "",
+        metadata_only: bool = False,
     ) -> list[Object]:
         """All objects of a namespace (None: of all), page by page. Raises NotFound if the kind is not served.
 
@@ -193,6 +200,8 @@ class Kube:
         query = {"limit": str(PAGE_SIZE)}
         if label_selector:
             query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
         while True:
             page = await self._request("list", kind, "GET", _path(kind, namespace), query=query, accept=accept)
             # Items of built-in kinds come without the two fields that every single object has.

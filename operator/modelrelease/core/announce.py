@@ -22,7 +22,14 @@ class Announcement:
 
 def announce(old: ModelReleaseStatus, new: ModelReleaseStatus) -> tuple[Announcement, ...]:
     """The Events of one recorded decision, in the order in which things happened."""
-    out = [*_commands(old, new), *_rollout(old, new), *_traffic(old, new), *_phase(old, new), *_alias(old, new)]
+    out = [
+        *_commands(old, new),
+        *_rollout(old, new),
+        *_traffic(old, new),
+        *_phase(old, new),
+        *_alias(old, new),
+        *_records(old, new),
+    ]
     return tuple(Announcement(item.type, item.reason, item.note[:_NOTE_LIMIT]) for item in out)
 
 
@@ -135,6 +142,14 @@ def _alias(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
         words = f"alias {alias.alias} was moved or removed by somebody else and is left alone"
         return [Announcement("Warning", Reason.ALIAS_WRITE_FAILED, words)]
     return []
+
+
+def _records(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    lost = new.records_dropped - old.records_dropped
+    if lost <= 0:
+        return []
+    words = f"{lost} rollout{'s' if lost > 1 else ''} ended without a ReleaseRecord: none could be created for so long"
+    return [Announcement("Warning", Reason.RECORD_DROPPED, f"{words} that {len(new.endings)} others wait already")]
 
 
 def _gates(new: ModelReleaseStatus) -> str:

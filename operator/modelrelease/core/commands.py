@@ -24,6 +24,9 @@ def obey(draft: Draft, target: Target) -> None:
     command = draft.obs.command
     if command is None or any(known.command == command.text[:256] for known in draft.status.commands):
         return
+    entry = CommandStatus(command=command.text[:256], result="accepted", at=draft.now)
+    former = draft.status.commands
+    draft.put(commands=(entry, *former)[:COMMANDS])  # before it is obeyed: the record of a rollout that it ends has it
     match = _FORM.fullmatch(command.text)
     if match is None:
         result = "ignored: write it as <verb>@<revision>-<nonce>"
@@ -31,8 +34,7 @@ def obey(draft: Draft, target: Target) -> None:
         result = f"ignored: unknown verb {match['verb']}; known are {', '.join(_VERBS)}"
     else:
         result = _VERBS[match["verb"]](draft, target, match["revision"])
-    entry = CommandStatus(command=command.text[:256], result=result, at=draft.now)
-    draft.put(commands=(entry, *draft.status.commands)[:COMMANDS])
+    draft.put(commands=(entry.model_copy(update={"result": result}), *former)[:COMMANDS])
 
 
 def _candidate_is(draft: Draft, revision: str) -> str | None:
@@ -78,6 +80,7 @@ def _abort(draft: Draft, _: Target, revision: str) -> str:
     else:  # still gating: nothing to give back
         kind = "RolledBack" if draft.status.stable else "Blocked"
         draft.quarantine(candidate.key, candidate.version, kind, harm.reason, harm.message)
+        draft.conclude(kind, harm.reason, harm.message)
         draft.put(candidate=None, evidence=None)
         return "accepted: the rollout has ended before it had traffic"
     return "accepted: sending traffic back"

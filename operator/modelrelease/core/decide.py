@@ -107,6 +107,8 @@ def decide(spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Obser
             break
         if (state, moved) not in TRANSITIONS:
             raise AssertionError(f"no transition from {state} to {moved}")
+    if draft.status.candidate is not None and draft.why.phase is Phase.HELD:
+        draft.note("Held", draft.why.reason)
     recorded = worth_writing(before, present(draft), draft)
     # from what is recorded: the next pass starts from its evidence, and needs every poll since then again
     wanted = plan.wants(spec, recorded, obs, target if isinstance(target, Revision) else None)
@@ -225,18 +227,25 @@ def _begin_new(draft: Draft, target: Revision) -> None:
 
 def _gating(draft: Draft, target: Target) -> None:
     if not wanted(draft, target):
+        assert isinstance(target, Revision), "it is wanted while that cannot be said"
+        back = draft.status.stable is not None and draft.status.stable.revision == target.revision
+        outcome = Outcome.DROPPED if back else Outcome.SUPERSEDED
+        draft.conclude(outcome, Reason(outcome), f"v{target.version} is wanted instead; nothing was deployed")
         draft.put(candidate=None, gates=(), evidence=None)
         return
     stop = gate_stop(draft)
     if stop is not None:
         words = stop.message
         if stop.reason is Reason.GATE_FAILED:
+            draft.conclude("Blocked", stop.reason, words)
             words += "; nothing was deployed; register a better version or edit spec.gates"
         draft.rest(Phase.BLOCKED if stop.reason is Reason.GATE_FAILED else Phase.GATING, stop.reason, words)
         return
     if (held := frozen(draft, target) or slot_busy(draft, draft.candidate.revision)) is not None:
         draft.rest(held.phase, held.reason, held.message)
         return
+    if draft.candidate.recorded:  # as Blocked; a corrected evaluation begins another rollout, with a record of its own
+        draft.put_candidate(started_at=draft.now, recorded=False)
     draft.enter(Stage.STARTING)
 
 

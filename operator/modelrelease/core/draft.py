@@ -26,14 +26,16 @@ from modelrelease.api.status import (
     Slot,
     StableStatus,
     Stage,
+    TimelineEntry,
     TrafficStatus,
 )
 
-from . import checks, plan
+from . import checks, plan, record
 from .observation import CRASHES, AliasTarget, Observation, Workload
 from .revision import Revision
 
 HISTORY, QUARANTINE, COMMANDS = 10, 20, 20
+ENDINGS = 3  # ended rollouts that wait for their ReleaseRecord; with more the oldest goes without one
 PREVIOUS_KEPT = timedelta(hours=24)
 CRASHES_ALLOWED = 3  # of pods without traffic: a server may fail once or twice while what it needs comes up
 
@@ -200,6 +202,8 @@ class Draft:
                 started_at=self.now,
                 stage_since=self.now,
                 fast=fast,
+                generation=self.obs.generation,
+                spec_digest=record.spec_digest(self.spec),
             ),
             evidence=None,
             paused=False,
@@ -215,6 +219,7 @@ class Draft:
         known = checks.begin_phase(held, self.now) if held else checks.begin(revision, self.now)
         self.evidence = known
         self.set_weights(candidate.slot, weight)
+        self.note("Set")
         self.enter(Stage.SHIFTING, exposed=True, carries=candidate.replicas)
         self.put(evidence=checks.encode(known))
 
@@ -222,6 +227,7 @@ class Draft:
         """Take the traffic back without blame: the candidate is kept and resumes when its pods are back."""
         candidate = self.candidate
         self.set_weights(candidate.slot, 0)
+        self.note("Retreated")
         self.enter(Stage.STARTING, ready_since=None, carries=0, retreats=candidate.retreats + 1)
 
     def give_back(self, outcome: Outcome, harm: Harm) -> None:
@@ -255,6 +261,7 @@ class Draft:
                 pass
             case _ as unreachable:
                 assert_never(unreachable)
+        self.note("Returning", harm.reason)
         back = ReturnStatus(outcome=outcome, reason=harm.reason, message=message, since=self.now)
         self.enter(Stage.RETURNING, returning=back)
 
@@ -276,7 +283,11 @@ class Draft:
     def _serve(self, *, outcome: str, harm: Harm) -> None:
         """Swap the roles: the candidate is stable, the former stable is previous and drains. Nothing restarts."""
         candidate, former = self.candidate, self.status.stable
-        self.set_weights(candidate.slot, 100)
+        if self.weight(candidate.slot) != 100:
+            self.set_weights(candidate.slot, 100)
+            self.note("Set")
+        else:
+            self.set_weights(candidate.slot, 100)
         previous = None
         if former is not None:
             previous = PreviousStatus(**_common(former), replaced_at=self.now)
@@ -329,6 +340,44 @@ class Draft:
             ended_at=self.now,
         )
         self.put(history=(entry, *self.status.history)[:HISTORY])
+        self.conclude(outcome, reason, message)
+
+    def conclude(self, outcome: str, reason: str, message: str) -> None:
+        """Order the ReleaseRecord of this rollout, once; the status keeps what it will say until it has been seen."""
+        candidate, stable = self.candidate, self.status.stable
+        if candidate.recorded:
+            return
+        if outcome == Outcome.ROLLED_BACK.value and stable is None:
+            outcome = "Blocked"  # there is nothing to go back to
+        seen = record.Seen(
+            gates=self.status.gates,
+            checks=self.judgement.checks if self.judgement else self.status.checks,
+            evidence=checks.encode(self.evidence) if self.evidence else self.status.evidence,
+            commands=self.status.commands,
+            champion=stable.version if stable else None,
+        )
+        revision = self.revision(candidate.key)
+        release = self.obs.release
+        item = record.ending(release, candidate, revision, outcome, reason, message, seen, self.now)
+        waiting = (*self.status.endings, item)
+        dropped = self.status.records_dropped + max(0, len(waiting) - ENDINGS)
+        self.put(endings=waiting[-ENDINGS:], records_dropped=dropped)
+        self.put_candidate(recorded=True)
+
+    def note(self, event: str, reason: str = "") -> None:
+        """Put into the timeline what has become of the candidate's weight."""
+        candidate = self.candidate
+        revision = self.revision(candidate.key)
+        entry = TimelineEntry.model_validate(
+            {
+                "at": self.now,
+                "event": event,
+                "phase": plan.phase_of(revision, candidate.step).name if revision else "",
+                "weight": self.weight(candidate.slot),
+                "reason": str(reason),
+            }
+        )
+        self.put_candidate(timeline=record.noted(candidate.timeline, entry))
 
     # -- what the cluster shows -------------------------------------------------------------------------------------
     def pod_harm(self) -> Harm | None:

@@ -1,7 +1,8 @@
 """Keeps a status within 64 KiB, whatever people have named and however many rules they wrote.
 
 Only texts for people get shorter, and only where there are very many of them: verdicts, figures, evidence, commands and
-everything else that a decision depends on stay, and so does the message of the phase.
+everything else that a decision depends on stay, and so does the message of the phase. Where even that is too much, the
+ended rollouts that wait for their records lose their details, the oldest first.
 """
 
 from __future__ import annotations
@@ -20,14 +21,24 @@ _CONDITION_FACTOR = 4
 def fit(status: ModelReleaseStatus) -> ModelReleaseStatus:
     """The status with texts shortened as far as its size asks for; the same object where it asks for nothing."""
     lists = (status.gates, status.checks, status.history, status.quarantine, status.commands)
-    if sum(len(items) for items in lists) <= _FEW:
+    if sum(len(items) for items in lists) <= _FEW and not status.endings:
         return status
     fitting = status
     for level in _LEVELS:
-        if len(fitting.model_dump_json(by_alias=True, exclude_none=True).encode()) <= LIMIT_BYTES:
+        if _size(fitting) <= LIMIT_BYTES:
             return fitting
         fitting = _shortened(status, level)
+    for number in range(len(fitting.endings)):
+        if _size(fitting) <= LIMIT_BYTES:
+            return fitting
+        endings = list(fitting.endings)
+        endings[number] = endings[number].model_copy(update={"details": None})
+        fitting = fitting.model_copy(update={"endings": tuple(endings)})
     return fitting
+
+
+def _size(status: ModelReleaseStatus) -> int:
+    return len(status.model_dump_json(by_alias=True, exclude_none=True).encode())
 
 
 def _shortened(status: ModelReleaseStatus, level: int) -> ModelReleaseStatus:

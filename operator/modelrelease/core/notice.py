@@ -22,6 +22,8 @@ def take_over(draft: Draft) -> None:
     if status.traffic is not None:
         holds = draft.route_holds(status.traffic.a, status.traffic.b)
         at = (status.traffic.confirmed_at or now) if holds else None
+        if holds and status.traffic.confirmed_at is None and status.candidate is not None and status.candidate.timeline:
+            draft.note("Confirmed")
         draft.put(traffic=status.traffic.model_copy(update={"confirmed_at": at}))
     size = plan.replicas(draft.spec) if draft.spec else None
     if status.stable is not None:
@@ -33,6 +35,9 @@ def take_over(draft: Draft) -> None:
         _record(draft)
     drain_previous(draft)
     _alias(draft)
+    waiting = tuple(item for item in draft.status.endings if item.name not in draft.obs.recorded)
+    if len(waiting) < len(draft.status.endings):
+        draft.put(endings=waiting)
 
 
 def _candidate(draft: Draft) -> None:
