@@ -105,6 +105,7 @@ def test_defaults_are_plain_values_and_only_those_that_nobody_else_decides() -> 
         ".spec.checks[].gauge.polls": 5,
         ".spec.checks[].custom.margin.relative": 1.25,
         ".spec.checks[].custom.margin.absolute": 0.01,
+        ".spec.rollout.phases[].parity": False,
         ".spec.rollout.phases[].duration": "0s",
         ".spec.rollout.phases[].timeout": "24h",
         ".spec.rollout.bake.duration": "30m",

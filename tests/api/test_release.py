@@ -98,6 +98,11 @@ def test_a_spec_is_written_as_it_was_read() -> None:
         pytest.param({"rollout": {"phases": phases(5, 50)}}, "end at 100", id="phases that do not end at 100"),
         pytest.param({"rollout": {"phases": phases(50, 5, 100)}}, "must rise", id="phases that fall"),
         pytest.param({"rollout": {"phases": phases(50, 50, 100)}}, "must rise", id="phases that stay"),
+        pytest.param(
+            {"rollout": {"phases": [{"name": "all", "weight": 100, "parity": True}]}},
+            "the last phase cannot have parity",
+            id="parity of all traffic",
+        ),
         pytest.param({"rollout": {"phases": phases(0, 100)}}, "must rise from above 0", id="a phase of weight 0"),
         pytest.param({"rollout": {"phases": phases(101)}}, "less than or equal to 100", id="weight 101"),
         pytest.param(

@@ -82,6 +82,10 @@ ACCEPTED = [
     pytest.param(rollout(phases=phases(5, 20, 50, 100)), id="phases that rise to 100"),
     pytest.param(rollout(phases=phases(*range(1, 16), 100)), id="as many phases as allowed"),
     pytest.param(rollout(phases=phases(100)), id="a single phase"),
+    pytest.param(
+        rollout(phases=[*phases(5), {"name": "even", "weight": 50, "parity": True}, *phases(5, 50, 100)[1:]]),
+        id="a phase of parity whose limit is the next phase's weight",
+    ),
     pytest.param(rollout(phases=[]), id="an empty list of phases"),
     pytest.param(rollout(bake={"duration": "1h30m", "holdback": 5}, progressDeadline="500ms"), id="durations"),
     pytest.param(gate(metric={"name": "auc", "min": 0.5, "max": 0.5}), id="min equal to max"),
@@ -311,6 +315,16 @@ REFUSED = [
         id="phases that fall",
     ),
     pytest.param(rollout(phases=phases(5, 5, 100)), "must rise from phase to phase", id="phases that stay"),
+    pytest.param(
+        rollout(phases=[{"name": "even", "weight": 100, "parity": True}]),
+        "the last phase cannot have parity: it is all traffic",
+        id="parity of all traffic",
+    ),
+    pytest.param(
+        rollout(phases=[{"name": "even", "weight": 60, "parity": True}, *phases(50, 100)]),
+        "must rise from phase to phase",
+        id="a phase of parity whose limit is above the next phase",
+    ),
     pytest.param(rollout(phases=phases(0, 100)), "starting above 0", id="a phase of weight 0"),
     pytest.param(
         rollout(phases=phases(5, 50)), "the last phase must have weight 100", id="phases that do not end at 100"

@@ -98,7 +98,12 @@ def test_phases_are_those_of_the_policy_where_the_spec_names_none() -> None:
 
 def test_phases_have_a_default() -> None:
     made = desired("churn", spec(rollout={"phases": []}), None, "8")
-    assert [phase.weight for phase in made.phases] == [5, 50, 100]
+    assert [(phase.weight, phase.parity) for phase in made.phases] == [
+        (5, False),
+        (50, True),
+        (50, False),
+        (100, False),
+    ]
 
 
 def stored(made: Revision) -> Revision:

@@ -86,6 +86,7 @@ class Reason(StrEnum):
     PROMETHEUS_ERROR = "PrometheusError"
     CHECK_FAILED = "CheckFailed"
     WAITING_FOR_EVIDENCE = "WaitingForEvidence"
+    PARITY_OWED = "ParityOwed"
     INCONCLUSIVE = "Inconclusive"
     # progress
     PHASE_RUNNING = "PhaseRunning"

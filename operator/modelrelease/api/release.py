@@ -218,8 +218,8 @@ class Rollout(SpecModel):
 
     phases: Phases = Field(
         (),
-        description="Steps of the rollout. Default: those of the policy, else 5 %, 50 % and 100 % with 10 minutes at "
-        "each.",
+        description="Steps of the rollout. Default: those of the policy, else 5 %, the weight at which one pod "
+        "carries as much as one of stable, 50 % and 100 %, with 10 minutes at each but the last.",
     )
     bake: Bake = Field(Bake(), description="The time after full weight before the former revision is stopped.")
     progress_deadline: Duration = Field(

@@ -43,13 +43,15 @@ class Judgement:
     """Verdicts of all checks at one moment.
 
     failed: the check to blame for a rollback. passed: every check that can pass has passed. suspicious: the evidence
-    against one check is strong enough to stop raising (a heuristic, statistics.md section 3).
+    against one check is strong enough to stop raising (a heuristic, statistics.md section 3). parity_owed: latency
+    checks that never passed near load parity.
     """
 
     checks: tuple[CheckStatus, ...]
     failed: CheckStatus | None
     passed: bool
     suspicious: bool
+    parity_owed: tuple[str, ...] = ()
 
 
 def begin(revision: Revision, at: datetime) -> Evidence:

@@ -20,12 +20,13 @@ from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Outcome, StableStatus, Stage
 
-from . import commands, notice, plan, rebuild
+from . import commands, notice, parity, plan, rebuild
 from .draft import Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
 from .revision import Revision, desired
 from .stops import (
+    PATIENT,
     Target,
     evidence_stop,
     frozen,
@@ -269,7 +270,8 @@ def _starting(draft: Draft, target: Target) -> None:
     elif (stop := raise_stop(draft, target)) is not None:
         draft.rest(Phase.HELD, stop.reason, stop.message)
     else:
-        draft.raise_weight(100 if first else plan.weight_of(draft.spec, revision, candidate.step))
+        carrying = max(need, min(draft.workload(candidate.revision).ready, draft.candidate.replicas))
+        draft.raise_weight(100 if first else plan.weight_of(draft.spec, revision, candidate.step, carrying))
 
 
 def _pods_ready(draft: Draft, need: int, deadline: timedelta) -> bool:
@@ -319,14 +321,16 @@ def _shifting(draft: Draft, target: Target) -> None:
         draft.promote()
         return
     phase = plan.phase_of(revision, candidate.step)
+    if phase.parity and _follow_parity(draft, target):
+        return
     is_last = candidate.step >= plan.last_step(revision)
     stop = hold_stop(draft, target, evidence_needed=not is_last)
-    waited = draft.clock(runs=stop is None or stop.reason in (Reason.WAITING_FOR_EVIDENCE,))
+    waited = draft.clock(runs=stop is None or stop.reason in PATIENT)
     duration, timeout = parse_duration(phase.duration), parse_duration(phase.timeout)
     timed = candidate.hurried or waited >= duration.total_seconds()
-    if stop is not None and stop.reason is Reason.WAITING_FOR_EVIDENCE and not timed:
+    if stop is not None and stop.reason in PATIENT and not timed:
         stop = None
-    if stop is not None and stop.reason is Reason.WAITING_FOR_EVIDENCE and waited >= timeout.total_seconds():
+    if stop is not None and stop.reason in PATIENT and waited >= timeout.total_seconds():
         match draft.spec.rollout.on_inconclusive:
             case "Rollback":
                 words = f"phase {phase.name} timed out after {format_duration(timeout)} without enough evidence"
@@ -344,15 +348,28 @@ def _shifting(draft: Draft, target: Target) -> None:
             draft.wake(draft.now + timeout - timedelta(seconds=waited))
     elif not timed:
         left = duration - timedelta(seconds=waited)
-        words = (
-            f"v{candidate.version} has {plan.weight_of(draft.spec, revision, candidate.step)}% in phase {phase.name}"
-        )
+        words = f"v{candidate.version} has {draft.weight(candidate.slot)}% in phase {phase.name}"
         draft.rest(Phase.PROGRESSING, Reason.PHASE_RUNNING, f"{words} for {phase.duration} at least")
         draft.wake(draft.now + left)
     elif is_last:
         draft.enter(Stage.BAKING)
     else:
         draft.enter(Stage.STARTING, step=candidate.step + 1)
+
+
+def _follow_parity(draft: Draft, target: Target) -> bool:
+    """After a scale of the release another weight makes the load alike; True where it was set, and has to be taken."""
+    assert draft.spec is not None, "left_behind rests without a spec"
+    candidate, held = draft.candidate, draft.weight(draft.candidate.slot)
+    even = plan.weight_of(draft.spec, draft.candidate_revision, candidate.step, candidate.replicas)
+    if abs(even - held) <= parity.NEAR * held:
+        return False
+    if even > held and (candidate.ready < candidate.replicas or raise_stop(draft, target) is not None):
+        return False
+    draft.set_weights(candidate.slot, even)
+    draft.put_candidate(carries=candidate.replicas)
+    _rest_unconfirmed(draft, Phase.PROGRESSING)
+    return True
 
 
 def _rest_unconfirmed(draft: Draft, phase: Phase) -> None:

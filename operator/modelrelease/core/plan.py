@@ -11,7 +11,7 @@ from modelrelease.api.phases import Phase
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
 
-from . import checks, endpoints
+from . import checks, endpoints, parity
 from .observation import Observation
 from .revision import Revision
 from .wants import AliasWrite, Measure, RegistryWant, SampleWant, Wants
@@ -36,18 +36,49 @@ def last_step(revision: Revision) -> int:
     return len(revision.phases) - 1
 
 
-def weight_of(spec: ModelReleaseSpec, revision: Revision, step: int) -> int:
-    """Percent of traffic that the phase gives the candidate; a holdback is kept on stable until promotion."""
-    return min(phase_of(revision, step).weight, 100 - spec.rollout.bake.holdback)
+def weight_of(spec: ModelReleaseSpec, revision: Revision, step: int, pods: int | None = None) -> int:
+    """Percent of traffic that the phase gives the candidate; a holdback is kept on stable until promotion.
+
+    pods: of the candidate, as many as the phase needs where it is not said. With parity the weight follows from these
+    and the present size of the release, which is no part of a revision.
+    """
+    phase, most = phase_of(revision, step), 100 - spec.rollout.bake.holdback
+    if not phase.parity:
+        return min(phase.weight, most)
+    own = pods or pods_needed(spec, revision, step, first=False)
+    floor = weight_of(spec, revision, step - 1) if step else 0
+    return min(most, parity.weight_for(own, replicas(spec), floor=floor, limit=phase.weight))
 
 
 def pods_needed(spec: ModelReleaseSpec, revision: Revision, step: int, *, first: bool) -> int:
-    """Ready pods that the phase's weight needs: as asked for, else the weight's share of replicas, rounded up."""
+    """Ready pods that the phase's weight needs: as asked for, else the weight's share of replicas, rounded up.
+
+    With parity: those of the phase before, or more where whole percents need them. Where latency is compared and no
+    phase has parity, the last phase below 100 has as many as come nearest to it.
+    """
     whole = replicas(spec)
     phase = phase_of(revision, step)
     if first or phase.weight == 100:
         return whole
-    return phase.replicas or max(1, math.ceil(phase.weight * whole / 100))
+    if phase.replicas:
+        return phase.replicas
+    if phase.parity:
+        before = pods_needed(spec, revision, step - 1, first=False) if step else 1
+        floor = weight_of(spec, revision, step - 1) if step else 0
+        return parity.pods_for(whole, least=before, floor=floor, limit=phase.weight)
+    share = max(1, math.ceil(phase.weight * whole / 100))
+    if step == last_step(revision) - 1 and _needs_parity(revision) and not has_parity(revision):
+        return parity.pods_at(phase.weight, whole, least=share)
+    return share
+
+
+def has_parity(revision: Revision) -> bool:
+    """Whether some phase is there to compare under like load."""
+    return any(phase.parity for phase in revision.phases)
+
+
+def _needs_parity(revision: Revision) -> bool:
+    return any(check.latency is not None and check.latency.max is None for check in revision.checks)
 
 
 def other_slot(slot: Slot) -> Slot:

@@ -115,12 +115,14 @@ def _step(draft: Draft) -> StepStatus | None:
     if candidate is None or revision is None or candidate.stage not in _WITH_PODS or draft.spec is None:
         return draft.status.step if candidate else None
     phase = plan.phase_of(revision, candidate.step)
+    shifting = candidate.stage is Stage.SHIFTING
+    asked = plan.weight_of(draft.spec, revision, candidate.step, candidate.replicas)
     traffic = draft.status.traffic
     return StepStatus(
         name=phase.name,
         number=candidate.step + 1,
         of=len(revision.phases),
-        weight=plan.weight_of(draft.spec, revision, candidate.step),
+        weight=draft.weight(candidate.slot) if shifting and draft.status.stable else asked,
         since=traffic.confirmed_at if traffic and candidate.stage is not Stage.STARTING else None,
     )
 

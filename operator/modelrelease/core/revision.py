@@ -83,6 +83,7 @@ class Revision:
 
 DEFAULT_PHASES = (
     Phase(name="canary", weight=5, duration="10m"),
+    Phase(name="parity", weight=50, parity=True, duration="10m"),
     Phase(name="half", weight=50, duration="10m"),
     Phase(name="full", weight=100, duration="0s"),
 )
@@ -209,7 +210,10 @@ def _named(model: type[Gate] | type[Check], item: Mapping[str, Any]) -> Any:
 
 
 def _plain(item: Gate | Check | Phase) -> dict[str, Any]:
-    return item.model_dump(mode="json", by_alias=True, exclude_none=True)
+    plain = item.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if plain.get("parity") is False:
+        del plain["parity"]  # younger than the format: at its default it must change no digest
+    return plain
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ order of what a person should be told first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,12 +15,14 @@ from modelrelease.api.gates import Gate
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.status import Outcome, QuarantineEntry, Stage
 
-from . import gates
+from . import gates, parity, plan
 from .draft import Draft, Harm, Why
 from .observation import Missing, Unavailable
 from .revision import Revision
 
 Target = Revision | Why
+PATIENT = frozenset({Reason.WAITING_FOR_EVIDENCE, Reason.PARITY_OWED})
+"""Waits that time or requests may end, and that onInconclusive ends where they do not."""
 NO_DATA_PATIENCE = timedelta(seconds=20)
 """How long a ready server may show no request before it is told; until then the phase simply has not passed yet."""
 
@@ -162,7 +165,7 @@ def raise_stop(draft: Draft, target: Target) -> Why | None:
 
 
 def hold_stop(draft: Draft, target: Target, *, evidence_needed: bool) -> Why | None:
-    """Why a phase that has had its time must not end; WaitingForEvidence is the one that a timeout ends."""
+    """Why a phase that has had its time must not end; those of PATIENT are what a timeout ends."""
     stop = frozen(draft, target) or evidence_stop(draft)
     if stop is not None:
         return stop
@@ -174,7 +177,23 @@ def hold_stop(draft: Draft, target: Target, *, evidence_needed: bool) -> Why | N
         return Why(
             Phase.HELD, Reason.WAITING_FOR_EVIDENCE, waiting.message if waiting else "checks have not passed yet"
         )
-    return None
+    return None if draft.candidate.hurried else _parity_stop(draft, judgement.parity_owed)
+
+
+def _parity_stop(draft: Draft, owed: Sequence[str]) -> Why | None:
+    """Before all traffic: latency that was never compared under like load has not been compared."""
+    candidate, revision = draft.candidate, draft.candidate_revision
+    if not owed or draft.spec is None or candidate.step != plan.last_step(revision) - 1:
+        return None
+    size, weight = plan.replicas(draft.spec), draft.weight(candidate.slot)
+    many = f"check {owed[0]} has" if len(owed) == 1 else f"checks {', '.join(owed)} have"
+    words = f"{many} not passed under like load, within a quarter of what a pod of stable carries"
+    if abs(parity.load(weight, candidate.replicas, size) - 1) <= parity.NEAR:
+        return Why(Phase.HELD, Reason.PARITY_OWED, f"{words}; the load is alike now, more requests are needed")
+    pods = "1 pod" if candidate.replicas == 1 else f"{candidate.replicas} pods"
+    seen = f"{weight}% on {pods} beside {size} of stable are not"
+    helps = "a phase with parity: true, or other replicas of the phase, brings that about; command promote does without"
+    return Why(Phase.HELD, Reason.PARITY_OWED, f"{words}; {seen}: {helps}")
 
 
 def left_behind(draft: Draft, target: Target) -> bool:
