@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..revision import Revision
@@ -13,8 +14,10 @@ class Context:
     """The moment and the revisions that are judged.
 
     revision: what is judged, None where it is not known. champion_revision: what serves today, None while nothing does.
+    pinned: digests of the files that the release began with, by where they are from (core.gates.artifact).
     """
 
     now: datetime
     revision: Revision | None = None
     champion_revision: Revision | None = None
+    pinned: Mapping[str, str] = field(default_factory=dict)
