@@ -253,10 +253,10 @@ REFUSED = [
     # gates
     pytest.param(
         gate(metric={"name": "auc", "min": 0.5}, slices={"metric": "recall", "min": 0.5}),
-        "spec.gates[0]: Invalid value: a gate must set exactly one of metric and slices",
+        "spec.gates[0]: Invalid value: a gate must set exactly one of metric, slices",
         id="a gate of two kinds",
     ),
-    pytest.param(gate(), "a gate must set exactly one of metric and slices", id="a gate of no kind"),
+    pytest.param(gate(), "a gate must set exactly one of metric, slices", id="a gate of no kind"),
     pytest.param(
         gate(metric={"name": "auc"}),
         "spec.gates[0].metric: Invalid value: set at least one of min, max and champion",
@@ -264,7 +264,7 @@ REFUSED = [
     ),
     pytest.param(
         gate(slices={"metric": "recall"}),
-        "spec.gates[0].slices: Invalid value: set at least one of min, max and champion",
+        "spec.gates[0].slices: Invalid value: set at least one of min, max, champion and maxSpread",
         id="a slice gate without bounds",
     ),
     pytest.param(gate(metric={"name": "auc", "min": 2, "max": 1}), "min must not be above max", id="min above max"),
@@ -280,11 +280,13 @@ REFUSED = [
     ),
     pytest.param(
         gate(metric={"name": "auc", "champion": {"maxDrop": 0.1, "maxRise": 0.1}}),
-        "set exactly one of maxDrop and maxRise",
+        "set exactly one of maxDrop, maxRise, maxDropPercent and maxRisePercent",
         id="maxDrop and maxRise",
     ),
     pytest.param(
-        gate(metric={"name": "auc", "champion": {}}), "set exactly one of maxDrop and maxRise", id="an empty champion"
+        gate(metric={"name": "auc", "champion": {}}),
+        "set exactly one of maxDrop, maxRise, maxDropPercent and maxRisePercent",
+        id="an empty champion",
     ),
     # checks
     pytest.param(

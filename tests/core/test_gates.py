@@ -59,8 +59,16 @@ CASES: dict[str, tuple[Gate, Lookup | None, Lookup | None, str, str]] = {
         "auc: 0.88, needs 0.9 (champion 0.87)"),
     "nothing serves: the champion's bound passes": (
         metric(**DROP), version("2", {"auc": 0.1}), None, "Pass", "auc: 0.1, nothing to compare with yet"),
-    "NaN passes no bound": (
-        metric(min=0.9), version("2", {"auc": float("nan")}), None, "Fail", "auc: nan, needs 0.9"),
+    "NaN is no value": (
+        metric(min=0.9), version("2", {"auc": float("nan")}), None, "InsufficientData",
+        "metric auc of version 2 is nan: no bound can be held against it, evaluate again"),
+    "an infinite value, which MLflow stores as the largest float, passes no minimum": (
+        metric(min=0.9), version("2", {"auc": 1.7976931348623157e308}), None, "InsufficientData",
+        "metric auc of version 2 is infinite: no bound can be held against it, evaluate again"),
+    "a champion whose value is NaN cannot be compared with": (
+        metric(**DROP), version("2", {"auc": 0.9}), version("1", {"auc": float("nan")}), "InsufficientData",
+        "auc: 0.9, but of the champion metric auc of version 1 is nan: no bound can be held against it, "
+        "evaluate again"),
     "a metric that was not logged is missing": (
         metric(min=0.9), version("2"), None, "InsufficientData", "metric auc was not logged for version 2"),
     "a metric of another data set is missing": (
@@ -76,7 +84,38 @@ CASES: dict[str, tuple[Gate, Lookup | None, Lookup | None, str, str]] = {
         version("2", None, MetricValue("auc", 0.95, "train"), MetricValue("auc", 0.9, "holdout")), None, "Pass",
         "auc: 0.9, needs 0.9"),
     "a run's metric has lost its data set and counts": (
-        metric(min=0.9, **ON), version("2", {"auc": 0.95}, source="Run"), None, "Pass", "auc: 0.95, needs 0.9"),
+        metric(min=0.9, **ON), version("2", {"auc": 0.95}, source="Run"), None, "Pass",
+        "auc: 0.95, needs 0.9; logged for the run, which does not record the data set"),
+    "a run's metric cannot be of a certain state of a data set": (
+        metric(min=0.9, **ON, datasetDigest="d1"), version("2", {"auc": 0.95}, source="Run"), None, "InsufficientData",
+        "metric auc of version 2 was logged for its run only, which does not tell the state of a data set"),
+    "a value on another state of the named data set does not count": (
+        metric(min=0.9, **ON, datasetDigest="d2"), version("2", None, MetricValue("auc", 0.95, "holdout", "d1")), None,
+        "InsufficientData", "metric auc of version 2 was logged for holdout@d1, not for holdout@d2"),
+    "a metric of two states of a data set is ambiguous": (
+        metric(min=0.9, **ON),
+        version("2", None, MetricValue("auc", 0.95, "holdout", "d1"), MetricValue("auc", 0.85, "holdout", "d2")), None,
+        "InsufficientData",
+        "metric auc of version 2 was logged for holdout@d1, holdout@d2: name the datasetDigest in the gate"),
+    "of a champion that was evaluated on both states of the data set the right one counts": (
+        metric(**DROP), version("2", None, MetricValue("auc", 0.85, "holdout", "d1")),
+        version("1", None, MetricValue("auc", 0.86, "holdout", "d1"), MetricValue("auc", 0.95, "holdout", "d2")),
+        "Pass", "auc: 0.85, needs 0.84 (champion 0.86)"),
+    "a drop in percent is of the champion's value": (
+        metric(champion={"maxDropPercent": 10}), version("2", {"auc": 0.71}), version("1", {"auc": 0.8}), "Fail",
+        "auc: 0.71, needs 0.72 (champion 0.8)"),
+    "a rise in percent is of the champion's value": (
+        metric("loss", champion={"maxRisePercent": 5}), version("2", {"loss": 2.08}), version("1", {"loss": 2.0}),
+        "Pass", "loss: 2.08, allowed 2.1 (champion 2)"),
+    "a percentage of a negative value is of its size": (
+        metric("score", champion={"maxDropPercent": 10}), version("2", {"score": -10.5}),
+        version("1", {"score": -10.0}), "Pass", "score: -10.5, needs -11 (champion -10)"),
+    "samples are shown with the value": (
+        metric(min=0.9, samples="auc/n"), version("2", {"auc": 0.95, "auc/n": 1204}), None, "Pass",
+        "auc: 0.95, needs 0.9 (1,204 samples)"),
+    "samples that were not logged are missing": (
+        metric(min=0.9, samples="auc/n"), version("2", {"auc": 0.95}), None, "InsufficientData",
+        "metric auc/n was not logged for version 2"),
     "a champion that never logged the metric cannot be compared with": (
         metric(**DROP), version("2", {"auc": 0.9}), version("1"), "InsufficientData",
         "auc: 0.9, but of the champion metric auc was not logged for version 1"),
@@ -138,4 +177,5 @@ def test_a_gate_keeps_the_figures_it_judged() -> None:
     champion = version("1", None, MetricValue("auc", 0.87, "holdout", "d1"))
     (seen,) = evaluate([metric(**DROP, **ON)], candidate, champion, Context(NOW))
     assert (seen.value, seen.champion, seen.threshold) == (0.81, 0.87, 0.85)
-    assert (seen.dataset, seen.source) == ("holdout@d1", "LoggedModel of run r1")
+    assert (seen.dataset, seen.source) == ("holdout@d1", "LoggedModel")
+    assert (seen.run, seen.origin, seen.read_at) == ("r1", "spec", NOW)

@@ -15,6 +15,7 @@ from modelrelease.api.status import CheckStatus, Condition, ModelReleaseStatus, 
 from . import checks, plan
 from .draft import Draft, Why
 from .fit import fit
+from .gates import tradeoff
 from .stops import missing_data
 
 REFRESH_EVERY = timedelta(seconds=60)
@@ -224,9 +225,11 @@ def _serving(draft: Draft) -> tuple[str, Truth, Reason, str]:
 
 def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
     seen = [gate for gate in draft.status.gates if not gate.advisory]
+    traded = tradeoff(draft.status.gates)
+    traded = f"; against the champion: {traded}" if traded else ""
     bad = next((gate for gate in seen if gate.verdict in ("Fail", "InsufficientData")), None)
     if bad is not None:
-        return ("GatesPassed", "False", Reason.GATE_FAILED, f"gate {bad.name}: {bad.message}")
+        return ("GatesPassed", "False", Reason.GATE_FAILED, f"gate {bad.name}: {bad.message}{traded}")
     away = next((gate for gate in seen if gate.verdict == "Unavailable"), None)
     if away is not None:
         return ("GatesPassed", "Unknown", Reason.GATES_UNAVAILABLE, f"gate {away.name}: {away.message}")
@@ -236,7 +239,7 @@ def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
         "GatesPassed",
         "True",
         Reason.GATES_PASSED,
-        f"passed: {', '.join(gate.name for gate in seen)}" if seen else "no gates",
+        f"passed: {', '.join(gate.name for gate in seen)}{traded}" if seen else "no gates",
     )
 
 

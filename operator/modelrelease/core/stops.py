@@ -124,6 +124,8 @@ def gate_stop(draft: Draft) -> Why | None:
     bad = [gate for gate in seen if gate.verdict in ("Fail", "InsufficientData") and not gate.advisory]
     if bad:
         words = "; ".join(f"gate {gate.name}: {gate.message}" for gate in bad[:3])
+        if traded := gates.tradeoff(seen):
+            words = f"{words}; against the champion: {traded}"
         return Why(Phase.BLOCKED, Reason.GATE_FAILED, words)
     away = [gate for gate in seen if gate.verdict == "Unavailable" and not gate.advisory]
     if away:

@@ -15,10 +15,13 @@ from modelrelease.api.gates import Gate
 from modelrelease.api.status import GateStatus
 
 from ..observation import Lookup, Missing, ModelVersion, Unavailable
-from . import metrics
 from .context import Context
+from .metric import metric
+from .slices import slices
+from .tradeoff import tradeoff
+from .win_rate import win_rate
 
-__all__ = ["Context", "evaluate"]
+__all__ = ["Context", "evaluate", "tradeoff"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,9 @@ class _Kind:
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "metric": _Kind(metrics.metric, compares=lambda rules: rules.champion is not None),
-    "slices": _Kind(metrics.slices, compares=lambda rules: rules.champion is not None),
+    "metric": _Kind(metric, compares=lambda rules: rules.champion is not None),
+    "slices": _Kind(slices, compares=lambda rules: rules.champion is not None),
+    "win_rate": _Kind(win_rate, compares=lambda rules: rules.judge is not None and rules.judge.same_as is not None),
 }
 
 
