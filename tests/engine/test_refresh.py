@@ -14,6 +14,7 @@ import pytest
 
 from modelrelease.api.reasons import Reason
 from modelrelease.core.observation import AliasTarget, Lookup, Missing, ModelVersion, RegistryView, Unavailable
+from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite, RegistryWant
 from modelrelease.engine.refresh import Alias, RegistryRefresher
 
@@ -70,13 +71,13 @@ class FakeRegistry:
     def _note(self, what: str, name: str) -> None:
         self.calls.append((asyncio.get_running_loop().time(), what, name))
 
-    def read_version(self, model: str, version: str) -> Lookup:
+    def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
         self._note("version", version)
         if self.bug:
             raise ZeroDivisionError
         if version == "404":
             return Missing(Reason.VERSION_NOT_FOUND, "no such version")
-        return self.problem or ModelVersion(model, version, "s3://b/m", self.status, now())
+        return self.problem or ModelVersion(model, version, "s3://b/m", self.status, now(), parts=parts)
 
     def read_alias(self, model: str, alias: str) -> Alias:
         self._note("alias", alias)
@@ -191,6 +192,38 @@ async def test_a_release_that_comes_later_sees_what_is_known_and_is_woken_for_it
     assert world.woken == [(0, "a"), (10, "b")]
     await asyncio.sleep(10)
     assert world.registry.times("version") == [0]
+
+
+async def test_a_release_that_wants_more_of_a_version_sees_nothing_that_was_read_for_less(world: World) -> None:
+    more = {"7": frozenset({Part.RUN, Part.MODEL_FILE})}
+    world.refresher.want(A, want("7"))
+    await asyncio.sleep(10)
+    world.pool.hung = True
+    world.refresher.want(B, replace(want("7"), parts=more))
+
+    assert world.refresher.view(A).versions.keys() == {"7"}
+    assert world.refresher.view(B).versions == {}
+    world.pool.hung = False
+    world.pool.let_go()
+    await asyncio.sleep(1)
+    assert world.registry.times("version") == [0, 10], "read at once, and once for both"
+    for key in (A, B):
+        found = world.refresher.view(key).versions["7"]
+        assert isinstance(found, ModelVersion)
+        assert found.parts == more["7"]
+
+
+async def test_a_release_that_wants_more_while_less_is_being_read_is_read_for_next(world: World) -> None:
+    world.pool.hung = True
+    world.refresher.want(A, want("7"))
+    await asyncio.sleep(10)
+    world.refresher.want(B, replace(want("7"), parts={"7": frozenset({Part.FILES})}))
+    world.pool.hung = False
+    world.pool.let_go()
+    await asyncio.sleep(1)
+
+    assert world.refresher.view(B).versions.keys() == {"7"}
+    assert len(world.registry.times("version")) == 2
 
 
 async def test_the_most_impatient_release_sets_the_pace(world: World) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import HistoryEntry, ModelReleaseStatus, RollbackStatus
 from modelrelease.core.observation import AliasTarget, Lookup, Missing, Unavailable
+from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite
 from modelrelease.engine import telemetry
 
@@ -125,8 +126,11 @@ def test_a_rollout_and_a_rollback_are_counted_once(release: tuple[str, str]) -> 
     assert value("modelrelease_rollback_seconds_sum") == total + 1.5
 
 
+RUN = frozenset({Part.RUN})
+
+
 class Registry:
-    def read_version(self, model: str, version: str) -> Lookup:
+    def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
         return Missing(Reason.VERSION_NOT_FOUND, "no such version")
 
     def read_alias(self, model: str, alias: str) -> AliasTarget | Missing | Unavailable:
@@ -143,7 +147,7 @@ def test_calls_of_the_registry_are_counted_by_outcome_and_passed_on() -> None:
         call: value("modelrelease_registry_requests_total", call=call, outcome=outcome)
         for call, outcome in outcomes.items()
     }
-    assert registry.read_version("churn", "9") == Registry().read_version("churn", "9")
+    assert registry.read_version("churn", "9", RUN) == Registry().read_version("churn", "9", RUN)
     assert registry.read_alias("churn", "champion") == AliasTarget("7", AT)
     assert isinstance(registry.write_alias(AliasWrite("churn", "champion", "7")), Unavailable)
     for call, outcome in outcomes.items():

@@ -6,10 +6,12 @@ Built by `core.plan.wants` after every decision, carried out by `engine.refresh`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from modelrelease.presets import Selector
+
+from .version_facts import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class AliasWrite:
 class RegistryWant:
     """Which versions and aliases of one model to keep fresh, none of them older than max_age.
 
-    endpoint: None where the policy that names it cannot be read: the one that was wanted before, if any.
+    endpoint: None where the policy that names it cannot be read: the one that was wanted before, if any. parts: by
+    version what is to be read of it beside metrics and tags; of a version that is not named here, the run.
     """
 
     model: str
@@ -52,6 +55,11 @@ class RegistryWant:
     max_age: timedelta
     write: AliasWrite | None = None
     endpoint: EndpointRef | None = EndpointRef()
+    parts: Mapping[str, frozenset[Part]] = field(default_factory=dict)
+
+    def parts_of(self, version: str) -> frozenset[Part]:
+        """What is to be read of this version."""
+        return self.parts.get(version, frozenset({Part.RUN}))
 
 
 @dataclass(frozen=True, slots=True)

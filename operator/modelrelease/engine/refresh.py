@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 from modelrelease.api.reasons import Reason
 from modelrelease.core.observation import AliasTarget, Lookup, Missing, ModelVersion, RegistryView, Unavailable
+from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite, RegistryWant
 
 from .queue import Key
@@ -37,8 +38,8 @@ Alias = AliasTarget | Missing | Unavailable
 class Registry(Protocol):
     """The blocking calls; `clients.registry.RegistryClient` has them. They return failures and do not raise them."""
 
-    def read_version(self, model: str, version: str) -> Lookup:
-        """One version."""
+    def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
+        """One version with these parts."""
 
     def read_alias(self, model: str, alias: str) -> Alias:
         """Where one alias points."""
@@ -72,6 +73,14 @@ class _Entry:
     looking: bool = False
     again: bool = False
     shown: dict[Key, object] = field(default_factory=dict)
+
+    def parts(self, version: str) -> frozenset[Part]:
+        """What all its readers together want to know of the version."""
+        return frozenset[Part]().union(*(want.parts_of(version) for want in self.readers.values()))
+
+    def tells(self, want: RegistryWant, version: str) -> bool:
+        """Whether the value has what this reader wants; one that was read for others may have less."""
+        return not isinstance(self.value, ModelVersion) or want.parts_of(version) <= self.value.parts
 
 
 class RegistryRefresher:
@@ -115,6 +124,8 @@ class RegistryRefresher:
             entry.readers[key] = want
             if entry.read_at is not None:
                 entry.due = min(entry.due, entry.read_at + want.max_age / 2)
+            if not entry.tells(want, subject.name):
+                entry.due, entry.again = self._now(), entry.looking
             if _write(subject, want) not in (None, _write(subject, before)):
                 entry.due, entry.again = self._now(), entry.looking
             self._tell(subject, entry, key)
@@ -181,7 +192,7 @@ class RegistryRefresher:
         elif subject.kind == "alias":
             look_up = partial(self._registry.read_alias, subject.model, subject.name)
         else:
-            look_up = partial(self._registry.read_version, subject.model, subject.name)
+            look_up = partial(self._registry.read_version, subject.model, subject.name, entry.parts(subject.name))
         entry.looking = True
         self._free -= 1
         under_way = asyncio.get_running_loop().run_in_executor(self._pool, look_up)
@@ -208,6 +219,8 @@ class RegistryRefresher:
         else:
             entry.value, entry.read_at, entry.failure, entry.failures = found, now, None, 0
             entry.due = now + min(want.max_age for want in entry.readers.values()) / 2
+            if not all(entry.tells(want, subject.name) for want in entry.readers.values()):
+                entry.due = now  # somebody who wants more came while it was being read
         if entry.again:
             entry.due, entry.again = now, False
         for key in list(entry.readers):
@@ -222,6 +235,8 @@ class RegistryRefresher:
 
     def _visible(self, subject: Subject, want: RegistryWant) -> Lookup | Alias | None:
         entry = self._entries[subject]
+        if not entry.tells(want, subject.name):
+            return entry.failure
         fresh = entry.read_at is not None and self._now() - entry.read_at <= want.max_age
         writing = _write(subject, want) is not None
         return entry.value if fresh and not (writing and entry.failure) else entry.failure

@@ -23,6 +23,7 @@ from modelrelease.api.reasons import Phase
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.prometheus import PrometheusClient, Series
 from modelrelease.core.observation import Lookup, Missing, Unavailable
+from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite
 
 from .queue import Key, QueueObserver
@@ -127,9 +128,9 @@ class CountedRegistry:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def read_version(self, model: str, version: str) -> Lookup:
+    def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
         """As the registry does."""
-        return _counted("read_version", self._registry.read_version(model, version))
+        return _counted("read_version", self._registry.read_version(model, version, parts))
 
     def read_alias(self, model: str, alias: str) -> Alias:
         """As the registry does."""
