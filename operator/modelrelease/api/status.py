@@ -177,6 +177,21 @@ class CheckStatus(StatusModel):
         0, description="How much of the evidence that a rollback needs has been seen, in percent."
     )
     requests_needed: int | None = Field(None, description="About how many more requests of the candidate a Pass needs.")
+    reason: Word = Field("", description="Why it has no Pass or Fail, one word; empty where it only needs requests.")
+    bound: int | None = Field(
+        None, description="Which of several latency bounds the counts are of: 0 for slowerThan, then alsoSlowerThan."
+    )
+    detectable: float | None = Field(
+        None, description="Smallest rate of the candidate that so many requests reveal, in four rollouts of five."
+    )
+    load: float | None = Field(
+        None, description="Requests of a candidate's pod for each one of a stable pod in this phase, for latencies."
+    )
+    left_out: float | None = Field(
+        None, description="Share of the candidate's requests in this phase that ran on hardware which stable lacks."
+    )
+    pods: Sentence = Field("", description="Whether one of several pods is to blame, once a rollback is near.")
+    query: Sentence = Field("", description="PromQL that shows the counters of bad requests, by revision.")
 
 
 class Condition(StatusModel):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+from modelrelease.api.base import parse_duration
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import (
@@ -175,12 +176,32 @@ class Draft:
         """Feed the new polls into the evidence and read the verdicts; stores both in the draft."""
         revision, stable = self.candidate_revision, self.status.stable
         held = self.evidence or checks.decode(self.status.evidence, revision)
-        held = held or checks.begin(revision, self.candidate.stage_since)
+        held = held or self._no_evidence(revision, self.candidate.stage_since)
+        fleet = self.fleet
         if self.evidence is None:
-            held = checks.advance(held, revision, self.obs.samples.polls, stable.revision if stable else None)
+            digest = stable.revision if stable else None
+            held = checks.advance(held, revision, self.obs.samples.polls, digest, fleet)
         self.evidence = held
-        self.judgement = checks.judge(held, revision, self.obs.samples, has_stable=stable is not None)
+        has_stable = stable is not None
+        self.judgement = checks.judge(held, revision, self.obs.samples, has_stable=has_stable, fleet=fleet)
         return self.judgement
+
+    @property
+    def fleet(self) -> checks.Fleet:
+        """What is known of the pods of both revisions, and how long they take to warm up."""
+        roles = [role for role in (self.candidate, self.status.stable) if role is not None]
+        stored = [self.revision(role.key) for role in roles]
+        return checks.Fleet(
+            {role.revision: self.workload(role.revision).pods for role in roles},
+            {item.revision: item.preset.warm_up for item in stored if item is not None},
+        )
+
+    def _no_evidence(self, revision: Revision, at: datetime) -> checks.Evidence:
+        """Evidence that begins now; a bake counts among its polls where a holdback lets the comparison go on."""
+        bake = self.spec.rollout.bake if self.spec is not None else None
+        compares = bake is not None and bake.holdback > 0 and self.status.stable is not None
+        whole = parse_duration(bake.duration) if bake is not None and compares else timedelta()
+        return checks.begin(revision, at, checks.planned_polls(revision, whole))
 
     # -- the life of a rollout -------------------------------------------------------------------------------------
     def begin(self, revision: Revision, *, fast: bool) -> None:
@@ -216,7 +237,7 @@ class Draft:
         """Give the candidate this weight. The caller has shown that every condition for a raise holds."""
         candidate, revision = self.candidate, self.candidate_revision
         held = self.evidence or checks.decode(self.status.evidence, revision)
-        known = checks.begin_phase(held, self.now) if held else checks.begin(revision, self.now)
+        known = checks.begin_phase(held, self.now) if held else self._no_evidence(revision, self.now)
         self.evidence = known
         self.set_weights(candidate.slot, weight)
         self.note("Set")
