@@ -89,6 +89,7 @@ class Stack:
             *("--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"),
             *("--set", f"image.repository={repository}", "--set", f"image.tag={tag}"),
             *("--set", f"registry.url={self.mlflow_url}", "--set", f"prometheus.url={self.prometheus_url}"),
+            *("--set", "registry.allowAliasWrites=true"),
             *("--set", f"tickSeconds={self._tick_s}"),
         )
 

@@ -34,6 +34,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             **LEAST,
             "MODELRELEASE_REGISTRY_TOKEN_FILE": str(file),
             "MODELRELEASE_REGISTRY_CA_FILE": str(file),
+            "MODELRELEASE_REGISTRY_ALLOW_ALIAS_WRITES": "true",
             "MODELRELEASE_REGISTRY_ALLOW_FILE_SOURCES": "true",
             "MODELRELEASE_PROMETHEUS_TOKEN_FILE": str(file),
             "MODELRELEASE_PROMETHEUS_CA_FILE": str(file),
@@ -54,8 +55,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
     assert settings == Settings(
         registry_url="http://mlflow:5000",
         prometheus_url="https://prometheus:9090",
-        registry_token="secret",
+        registry_token_file=str(file),
         registry_ca_file=str(file),
+        registry_allow_alias_writes=True,
         registry_allow_file_sources=True,
         prometheus_token_file=str(file),
         prometheus_ca_file=str(file),
@@ -112,6 +114,66 @@ def test_nonsense_is_refused_by_name(change: dict[str, str], says: str) -> None:
     with pytest.raises(SettingsError) as error:
         from_environment({**LEAST, **change})
     assert says in str(error.value)
+
+
+FILE = """
+registries:
+- name: shared
+  url: https://mlflow.example/
+  tokenFile: /secrets/shared/token
+  allow:
+  - {namespaces: ["crm*"], models: ["crm/*"]}
+defaultRegistry: shared
+"""
+
+
+def test_endpoints_of_a_file_stand_beside_those_of_variables(tmp_path: Path) -> None:
+    file = tmp_path / "endpoints.yaml"
+    file.write_text(FILE)
+    rest = {name: value for name, value in LEAST.items() if name != "MODELRELEASE_REGISTRY_URL"}
+    found = from_environment({**rest, "MODELRELEASE_ENDPOINTS_FILE": str(file)}).endpoints
+
+    shared, prometheus = found.registry(""), found.prometheus("")
+    assert shared is not None
+    assert prometheus is not None
+    assert (shared.name, shared.url) == ("shared", "https://mlflow.example")
+    assert (prometheus.name, prometheus.url) == ("default", "https://prometheus:9090")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param(FILE, "MODELRELEASE_REGISTRY_URL: set it or name endpoints in", id="named in both places"),
+        pytest.param("registries: [", "not YAML", id="not YAML"),
+        pytest.param("registrys: []", "registrys: Extra inputs are not permitted", id="an unknown field"),
+        pytest.param("defaultRegistry: eu", "registries: the default 'eu' is not among them", id="an unknown default"),
+        pytest.param(
+            "prometheuses: [{name: a, url: 'http://me:pw@p'}]",
+            "prometheuses.0.url: not an http:// or https:// URL without user",
+            id="a password",
+        ),
+        pytest.param(
+            "prometheuses: [{name: a, url: 'http://p', headers: {Authorization: x}}]",
+            "'Authorization' cannot be set; credentials go into files",
+            id="a credential as a header",
+        ),
+    ],
+)
+def test_an_endpoints_file_that_cannot_be_meant_is_refused_by_field(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "endpoints.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as error:
+        from_environment({**LEAST, "MODELRELEASE_ENDPOINTS_FILE": str(file)})
+    assert says in str(error.value)
+
+
+def test_aliases_are_moved_with_the_credentials_of_variables_only_where_a_setting_allows_it() -> None:
+    for flag, expected in (("false", False), ("true", True)):
+        settings = from_environment({**LEAST, "MODELRELEASE_REGISTRY_ALLOW_ALIAS_WRITES": flag})
+        registry = settings.endpoints.registry("")
+        assert registry is not None
+        assert registry.reads("crm", "churn")
+        assert registry.writes("crm", "churn") is expected
 
 
 def test_outside_of_a_cluster_the_kubeconfig_of_the_shell_is_used_and_the_identity_is_unique() -> None:

@@ -11,22 +11,20 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from modelrelease.clients.connection import Credentials, Files, fixed
+from modelrelease.clients.connection import Credentials, fixed
 from modelrelease.clients.kube import Kube, KubeError
-from modelrelease.clients.prometheus import PrometheusClient, PrometheusEndpoint
-from modelrelease.clients.registry import RegistryClient, RegistryEndpoint
 from modelrelease.engine import telemetry
+from modelrelease.engine.endpoints import Directory, Prometheuses, Registries
 from modelrelease.engine.leader import Leader
 from modelrelease.engine.queue import Key, WorkQueue
 from modelrelease.engine.reconcile import Reconciler
-from modelrelease.engine.refresh import RegistryRefresher
-from modelrelease.engine.sampler import Sampler
 from modelrelease.engine.watch import Watch
-from modelrelease.settings import Settings, SettingsError, from_environment
+from modelrelease.settings import DEFAULT, Settings, SettingsError, from_environment
 
 DRAIN_S = 15.0
 STUCK_AFTER_S = 300.0
@@ -45,9 +43,14 @@ class Operator:
         self._settings = settings
         self._kube = kube
         self._stop = asyncio.Event()
-        self._refresher = RegistryRefresher(_registry(settings), self._wake, _utc_now)
-        self._sampler = _sampler(settings, self._wake)
-        reconciler = Reconciler(kube, self._refresher, self._sampler, _utc_now)
+        directory = _directory(settings, kube)
+        self._registries = Registries(
+            directory, self._wake, _utc_now, allow_file_sources=settings.registry_allow_file_sources
+        )
+        self._prometheuses = Prometheuses(
+            directory, self._wake, _utc_now, tick_s=settings.tick_s, lag_s=settings.sample_lag_s
+        )
+        reconciler = Reconciler(kube, self._registries, self._prometheuses, _utc_now)
         self._queue = WorkQueue(
             reconciler, workers=settings.workers, observer=telemetry.QueueMetrics(), expected=(KubeError,)
         )
@@ -80,7 +83,7 @@ class Operator:
         holding = _task(self._leader.hold())
         # kopf cancels what is started after it when it ends, so it comes last.
         working = _task(self._queue.run())
-        reading = [_task(self._refresher.run()), _task(self._sampler.run())]
+        reading = [_task(self._registries.run()), _task(self._prometheuses.run())]
         watching = _task(self._watch.run(spawned=self._take_signals))
         stopped = _task(self._stop.wait())
         parts = {working, *reading, watching}
@@ -99,8 +102,8 @@ class Operator:
         if working.done():  # else a pass hangs that may still write: the next leader waits until the Lease expires
             await self._leader.release()
         telemetry.leading(False)
-        await self._refresher.close()
-        await self._sampler.close()
+        await self._registries.close()
+        await self._prometheuses.close()
         self._watch.stop()
         await asyncio.wait({watching}, timeout=2)
         logger.info("ended")
@@ -124,27 +127,14 @@ class Operator:
             loop.add_signal_handler(number, self._stop.set)
 
 
-def _registry(settings: Settings) -> telemetry.CountedRegistry:
-    endpoint = RegistryEndpoint(
-        url=settings.registry_url,
-        credentials=fixed(
-            Credentials(
-                token=settings.registry_token, username=settings.registry_username, password=settings.registry_password
-            )
-        ),
-    )
-    return telemetry.CountedRegistry(
-        RegistryClient(endpoint, allow_file_sources=settings.registry_allow_file_sources, now=_utc_now)
-    )
-
-
-def _sampler(settings: Settings, wake: Callable[[Key], None]) -> Sampler:
-    endpoint = PrometheusEndpoint(
-        url=settings.prometheus_url,
-        credentials=Files({"token": settings.prometheus_token_file} if settings.prometheus_token_file else {}),
-    )
-    prometheus = telemetry.CountedPrometheus(PrometheusClient(endpoint))
-    return Sampler(prometheus, wake, _utc_now, tick_s=settings.tick_s, lag_s=settings.sample_lag_s)
+def _directory(settings: Settings, kube: Kube) -> Directory:
+    """The endpoints; credentials that came with the environment are those of the registry named by a variable."""
+    token, username = settings.registry_token, settings.registry_username
+    if not (token or username):
+        return Directory(kube, settings.endpoints)
+    ca = Path(settings.registry_ca_file).read_text() if settings.registry_ca_file else None
+    mine = Credentials(token=token, username=username, password=settings.registry_password, ca=ca)
+    return Directory(kube, settings.endpoints, {DEFAULT: fixed(mine)})
 
 
 def _task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

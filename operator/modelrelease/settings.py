@@ -12,9 +12,19 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from modelrelease.api.endpoints import (
+    ConfiguredPrometheus,
+    ConfiguredRegistry,
+    Endpoints,
+    PrometheusAllow,
+    RegistryAllow,
+    read_endpoints,
+)
+
+DEFAULT = "default"
 _SERVICE_ACCOUNT = "KUBERNETES_SERVICE_HOST"
 _LEVELS = ("debug", "info", "warning", "error")
 T = TypeVar("T")
@@ -28,11 +38,15 @@ class SettingsError(Exception):
 class Settings:
     """How this process runs. What a release does stands in its spec, not here."""
 
-    registry_url: str
-    """URL of the MLflow server. Required."""
+    registry_url: str = ""
+    """URL of the MLflow server that all releases read. Required, unless the endpoints file names registries."""
 
-    prometheus_url: str
-    """URL of the Prometheus that scrapes the model servers. Required."""
+    prometheus_url: str = ""
+    """URL of the Prometheus that scrapes the model servers. Required, unless the endpoints file names some."""
+
+    named: Endpoints = field(default_factory=Endpoints)
+    """Content of the file MODELRELEASE_ENDPOINTS_FILE: several registries and Prometheus servers, and who may use them
+    (docs/endpoints.md). Read once; the credential files that it names are read anew every time."""
 
     registry_username: str | None = None
     """User name for the registry: MLFLOW_TRACKING_USERNAME, as MLflow's own clients read it."""
@@ -41,10 +55,17 @@ class Settings:
     """Password for the registry: MLFLOW_TRACKING_PASSWORD."""
 
     registry_token: str | None = field(default=None, repr=False)
-    """Bearer token for the registry: content of the file MODELRELEASE_REGISTRY_TOKEN_FILE, or MLFLOW_TRACKING_TOKEN."""
+    """Bearer token for the registry: MLFLOW_TRACKING_TOKEN."""
+
+    registry_token_file: str | None = None
+    """File with a bearer token for the registry; read anew for every request, as such tokens are rotated."""
 
     registry_ca_file: str | None = None
     """PEM file with the authorities that the registry's certificate is checked against. Default: the system's."""
+
+    registry_allow_alias_writes: bool = False
+    """Whether releases may move aliases of the registry at MODELRELEASE_REGISTRY_URL: any release any alias. An
+    endpoints file can say which namespaces may do so for which models."""
 
     registry_allow_file_sources: bool = False
     """Whether a model may be served from a file: URI. Only for a volume that registry and model servers share."""
@@ -93,6 +114,31 @@ class Settings:
     resync_s: float = 600
     """Within how many seconds every release is looked at once even if nothing happens, in case an event was missed."""
 
+    @property
+    def endpoints(self) -> Endpoints:
+        """All endpoints: those of the file, and those of single variables under the name `default`."""
+        changed: dict[str, Any] = {}
+        if self.registry_url:
+            allowed = RegistryAllow(namespaces=("*",), write=("*",) if self.registry_allow_alias_writes else ())
+            registry = ConfiguredRegistry(
+                name=DEFAULT,
+                url=self.registry_url,
+                token_file=self.registry_token_file,
+                ca_file=self.registry_ca_file,
+                allow=(allowed,),
+            )
+            changed |= {"registries": (registry,), "default_registry": DEFAULT}
+        if self.prometheus_url:
+            prometheus = ConfiguredPrometheus(
+                name=DEFAULT,
+                url=self.prometheus_url,
+                token_file=self.prometheus_token_file,
+                ca_file=self.prometheus_ca_file,
+                allow=(PrometheusAllow(namespaces=("*",)),),
+            )
+            changed |= {"prometheuses": (prometheus,), "default_prometheus": DEFAULT}
+        return self.named.model_copy(update=changed)
+
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings. Raises SettingsError."""
@@ -103,20 +149,26 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     username, password = read.maybe("MLFLOW_TRACKING_USERNAME"), read.maybe("MLFLOW_TRACKING_PASSWORD")
     if (username is None) != (password is None):
         raise SettingsError("MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: set both or neither")
-    token = read.content("MODELRELEASE_REGISTRY_TOKEN_FILE") or read.maybe("MLFLOW_TRACKING_TOKEN")
-    if token and username:
+    token, token_file = read.maybe("MLFLOW_TRACKING_TOKEN"), read.file("MODELRELEASE_REGISTRY_TOKEN_FILE")
+    if token and token_file:
+        raise SettingsError("MLFLOW_TRACKING_TOKEN and MODELRELEASE_REGISTRY_TOKEN_FILE: set one of them")
+    if (token or token_file) and username:
         raise SettingsError("MLFLOW_TRACKING_TOKEN and MLFLOW_TRACKING_USERNAME: set one of them")
+    named = read.endpoints("MODELRELEASE_ENDPOINTS_FILE")
     in_cluster = read.maybe(_SERVICE_ACCOUNT) is not None
     kubeconfig = read.maybe("MODELRELEASE_KUBECONFIG") or (None if in_cluster else read.maybe("KUBECONFIG"))
     if kubeconfig is None and not in_cluster:
         raise SettingsError("MODELRELEASE_KUBECONFIG: needed outside of a cluster; it names a kubeconfig file")
     return Settings(
-        registry_url=read.url("MODELRELEASE_REGISTRY_URL"),
-        prometheus_url=read.url("MODELRELEASE_PROMETHEUS_URL"),
+        registry_url=read.url("MODELRELEASE_REGISTRY_URL", instead=bool(named.registries)),
+        prometheus_url=read.url("MODELRELEASE_PROMETHEUS_URL", instead=bool(named.prometheuses)),
+        named=named,
         registry_username=username,
         registry_password=password,
         registry_token=token,
+        registry_token_file=token_file,
         registry_ca_file=read.file("MODELRELEASE_REGISTRY_CA_FILE"),
+        registry_allow_alias_writes=read.flag("MODELRELEASE_REGISTRY_ALLOW_ALIAS_WRITES"),
         registry_allow_file_sources=read.flag("MODELRELEASE_REGISTRY_ALLOW_FILE_SOURCES"),
         prometheus_token_file=read.file("MODELRELEASE_PROMETHEUS_TOKEN_FILE"),
         prometheus_ca_file=read.file("MODELRELEASE_PROMETHEUS_CA_FILE"),
@@ -175,8 +227,13 @@ class _Reader:
             raise SettingsError(f"{name}: {text!r} is neither true nor false")
         return text == "true"
 
-    def url(self, name: str) -> str:
+    def url(self, name: str, *, instead: bool = False) -> str:
+        """The URL; instead: whether the endpoints file says the same, so that it must not be set."""
         text = self.maybe(name)
+        if text is not None and instead:
+            raise SettingsError(f"{name}: set it or name endpoints in MODELRELEASE_ENDPOINTS_FILE, not both")
+        if instead:
+            return ""
         if text is None:
             raise SettingsError(f"{name}: not set; for example http://host:port")
         parts = urlsplit(text)
@@ -192,6 +249,11 @@ class _Reader:
             raise SettingsError(f"{name}: there is no file {path}")
         return path
 
-    def content(self, name: str) -> str | None:
+    def endpoints(self, name: str) -> Endpoints:
         path = self.file(name)
-        return Path(path).read_text().strip() or None if path else None
+        if path is None:
+            return Endpoints()
+        try:
+            return read_endpoints(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{name}: {path}: {error}") from None

@@ -41,3 +41,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
 {{- end }}
 {{- end }}
+
+{{/* The operator's endpoints file, empty where no endpoint is listed. A Secret is where it is mounted. */}}
+{{- define "modelrelease.endpoints" -}}
+{{- $file := dict -}}
+{{- range $kind := list "registries" "prometheuses" -}}
+{{- $listed := list -}}
+{{- range (index $.Values.endpoints $kind) -}}
+{{- $one := omit . "secret" -}}
+{{- if .secret -}}
+{{- $one = set $one "credentialsDir" (printf "/etc/modelrelease/%s/%s" $kind .name) -}}
+{{- end -}}
+{{- $listed = append $listed $one -}}
+{{- end -}}
+{{- if $listed -}}
+{{- $file = set $file $kind $listed -}}
+{{- end -}}
+{{- end -}}
+{{- if $file -}}
+{{- range list "defaultRegistry" "defaultPrometheus" -}}
+{{- if index $.Values.endpoints . -}}
+{{- $file = set $file . (index $.Values.endpoints .) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $file -}}
+{{- end -}}
+{{- end }}

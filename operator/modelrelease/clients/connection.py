@@ -95,14 +95,18 @@ def from_contents(contents: Mapping[str, str]) -> Credentials | str:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """A source that reads its files anew every time; `paths` by key, one of KEYS."""
+    """A source that reads its files anew every time; `paths` by key, one of KEYS.
+
+    directory: where files are named like the keys, as a Secret is mounted; those that are not there are not needed.
+    """
 
     paths: Mapping[str, str]
+    directory: str | None = None
 
     def __call__(self) -> Credentials | Unavailable:
         """As the files stand now. One that cannot be read is SecretMissing."""
         contents = {}
-        for key, path in self.paths.items():
+        for key, path in {**self._mounted(), **self.paths}.items():
             try:
                 contents[key] = Path(path).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):
@@ -111,6 +115,14 @@ class Files:
         if isinstance(found, str):
             return Unavailable(Reason.SECRET_MISSING, f"the credential files of the operator cannot be used: {found}")
         return found
+
+    def _mounted(self) -> dict[str, str]:
+        if self.directory is None:
+            return {}
+        # Kubernetes replaces all files of a mounted Secret at once, by this link.
+        now = Path(self.directory, "..data").resolve()
+        place = now if now.is_dir() else Path(self.directory)
+        return {key: str(place / key) for key in KEYS if (place / key).is_file()}
 
 
 class Connection(Generic[Session]):

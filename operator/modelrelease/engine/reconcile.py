@@ -20,16 +20,15 @@ from modelrelease.api.status import ModelReleaseStatus, Stage
 from modelrelease.clients.kube import MODEL_RELEASE, Conflict, Kube, KubeError, Object
 from modelrelease.core.announce import announce
 from modelrelease.core.decide import Decision, decide, target_of
-from modelrelease.core.observation import Observation, Samples
+from modelrelease.core.observation import Observation, RegistryView, Samples
 from modelrelease.core.render import render
 from modelrelease.core.revision import Revision
-from modelrelease.core.wants import SampleWant
+from modelrelease.core.wants import RegistryWant, SampleWant
 
 from . import telemetry
 from .apply import Applier, Fenced, Unapplied
 from .observe import Observer
 from .queue import Key
-from .refresh import RegistryRefresher
 
 ATTEMPTS = 5
 FENCED_AGAIN_S = 1.0
@@ -40,8 +39,18 @@ CONFLICT_AGAIN_S = 15.0
 logger = logging.getLogger(__name__)
 
 
+class RegistryReading(Protocol):
+    """What a pass needs of the registries; both calls return at once. `engine.endpoints.Registries` has them."""
+
+    def want(self, key: Key, want: RegistryWant | None) -> None:
+        """Replace what a release wants; None forgets it."""
+
+    def view(self, key: Key) -> RegistryView:
+        """What is known for this release now."""
+
+
 class Sampling(Protocol):
-    """What a pass needs of the sampler; both calls return at once. `engine.sampler.Sampler` has them."""
+    """What a pass needs of Prometheus; both calls return at once. `engine.endpoints.Prometheuses` has them."""
 
     def want(self, key: Key, want: SampleWant | None) -> None:
         """Replace what a release wants; None forgets it."""
@@ -56,7 +65,7 @@ class Reconciler:
     def __init__(
         self,
         kube: Kube,
-        refresher: RegistryRefresher,
+        refresher: RegistryReading,
         sampler: Sampling,
         clock: Callable[[], datetime],
     ) -> None:
