@@ -21,7 +21,7 @@ import click
 from modelrelease.api.base import parse_duration
 from modelrelease.api.checks import Check, MarginSpec
 from modelrelease.core.revision import margin_of
-from modelrelease.simulation.scenario import Bursts, Drift, Failing, Lasting, Law, Outage, Scenario, Truth
+from modelrelease.simulation.scenario import Bursts, Drift, Failing, Lasting, Law, Outage, Scenario, Truth, quantities
 from modelrelease.simulation.subject import Subject, subject
 from modelrelease.simulation.world import Run, play
 
@@ -107,7 +107,9 @@ def play_all(what: Experiment, *, seed: int, runs: int, jobs: int | None = None)
 
 def play_one(what: Experiment, seed: int, number: int, *, trace: bool = False) -> Run:
     """Play one run; traced or not, it goes the same way."""
-    truth = Truth(what.scenario, what.subject.checks, Random(f"{seed}/{number}"), what.horizon_s)
+    truth = Truth(
+        what.scenario, quantities(what.subject.checks, what.scenario), Random(f"{seed}/{number}"), what.horizon_s
+    )
     return play(what.subject, truth, trace=trace)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from random import Random
 from statistics import NormalDist
 from typing import assert_never
@@ -19,7 +20,7 @@ from .draws import sibling
 
 DAY_S = 86400.0
 Shares = tuple[tuple[float, ...], ...]
-"""Bad shares by check, then by bound, in the order of the revision's checks."""
+"""Bad shares by quantity, then by bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +118,51 @@ def bad_shares(check: Check, law: Law) -> tuple[float, ...]:
             assert_never(unreachable)
 
 
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What one or several checks count: a request that fails for one of them fails for all.
+
+    checks: by name, the places of its bounds among those of the quantity. name: of the first check.
+    """
+
+    checks: Mapping[str, tuple[int, ...]]
+    stable: tuple[float, ...]
+    canary: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the first check that counts it."""
+        return next(iter(self.checks))
+
+
+def quantities(checks: Sequence[Check], scenario: Scenario) -> tuple[Quantity, ...]:
+    """What the checks count, each thing once."""
+    found: dict[object, list[Check]] = {}
+    for check in checks:
+        of = check.error_rate.of if check.error_rate else check.latency.metric if check.latency else check.name
+        law = (scenario.stable[check.name], scenario.canary[check.name])
+        found.setdefault((check.kind, of, law), []).append(check)
+    out = []
+    for same in found.values():
+        stable = [bad_shares(check, scenario.stable[check.name]) for check in same]
+        canary = [bad_shares(check, scenario.canary[check.name]) for check in same]
+        if len(stable[0]) == 1 and len(set(stable)) == 1:  # not a latency at several bounds
+            out.append(Quantity({check.name: (0,) for check in same}, stable[0], canary[0]))
+            continue
+        places, start = {}, 0
+        for check, bounds in zip(same, stable, strict=True):
+            places[check.name] = tuple(range(start, start + len(bounds)))
+            start += len(bounds)
+        out.append(Quantity(places, tuple(chain.from_iterable(stable)), tuple(chain.from_iterable(canary))))
+    return tuple(out)
+
+
 @dataclass(slots=True)
 class Truth:
     """One draw of a scenario. `horizon_s`: bursts are drawn up to there."""
 
     scenario: Scenario
-    checks: Sequence[Check]
+    quantities: tuple[Quantity, ...]
     random: Random
     horizon_s: float
     stable: Shares = ()
@@ -133,8 +173,8 @@ class Truth:
 
     def __post_init__(self) -> None:
         scenario, random = self.scenario, self.random
-        self.stable = tuple(bad_shares(item, scenario.stable[item.name]) for item in self.checks)
-        self.canary = tuple(bad_shares(item, scenario.canary[item.name]) for item in self.checks)
+        self.stable = tuple(item.stable for item in self.quantities)
+        self.canary = tuple(item.canary for item in self.quantities)
         self._phase = random.random() if scenario.diurnal else 0.0
         self._bursts = tuple(self._strikes())
 

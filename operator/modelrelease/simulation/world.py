@@ -4,27 +4,28 @@
 
 The world is benign where nothing is said (pods start, the gateway obeys) and statistical where it matters: the counts
 of every pod at every poll. Time jumps from event to event. Where a poll is all that happened, only the evidence is
-advanced and judged, by the functions that `decide` itself uses, and `decide` is asked as soon as a verdict is another
-one; `every_poll=True` asks it every time, and tests show that both end at the same poll in the same way.
+advanced, by the function that `decide` itself uses; it is judged where a verdict may have changed, and `decide` is
+asked where one has; `every_poll=True` asks it every time, and tests show that both end at the same poll the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from modelrelease.api.reasons import Reason
-from modelrelease.api.status import CheckStatus, ModelReleaseStatus, Outcome, StableStatus, Stage, TrafficStatus
+from modelrelease.api.status import ModelReleaseStatus, Outcome, StableStatus, Stage, TrafficStatus
 from modelrelease.core import checks
+from modelrelease.core.checks.feed import regression
+from modelrelease.core.checks.memory import Shares
 from modelrelease.core.decide import Decision, decide
 from modelrelease.core.draft import slots_of
-from modelrelease.core.evidence import Counts
+from modelrelease.core.evidence import evidence_percent
 from modelrelease.core.observation import (
     ModelVersion,
     Observation,
     PodFacts,
-    PodPoll,
     Poll,
     RegistryView,
     RouteView,
@@ -35,13 +36,15 @@ from modelrelease.core.observation import (
     Workload,
 )
 
-from .draws import binomial, poisson
-from .scenario import Shares, Truth
+from . import shortcut
+from .scenario import Truth
 from .subject import Subject
+from .users import Users, canary_pod
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _COMPARED = (Stage.STARTING, Stage.SHIFTING, Stage.BAKING)
 _SETTLE = 8  # passes at one instant; more would be a decision that never rests
+_OLD = PodFacts("", "", START - timedelta(days=7), START - timedelta(days=7))
 _AWAY = Unavailable(Reason.PROMETHEUS_UNREACHABLE, "Prometheus does not answer", START)
 _NOT_YET = Unavailable(Reason.NO_DATA, "no samples of the candidate yet", START)
 
@@ -99,9 +102,8 @@ class _World:
         self._now = 0.0
         self._wake: float | None = 0.0
         self._next_poll = 1
-        self._stable_pods = tuple(f"stable-{number}" for number in range(subject.replicas))
         self._pods: list[float] = []  # when each pod of the candidate is ready
-        self._shares: list[tuple[float, float]] = [(0.0, 0.0)]  # since when the gateway gives the canary what share
+        self._users = Users(subject, truth)
         self._programming: tuple[float, int, int] | None = None
         self._edges = sorted(
             edge + self._lag_s
@@ -111,16 +113,15 @@ class _World:
         self._problem: Unavailable | None = _NOT_YET
         self._polls: list[Poll] = []
         self._held: checks.Evidence | None = None
+        self._signs: object = None  # of the evidence: while they stay, so does every verdict
         self._read: object = None  # what the last judgement said, as far as decisions depend on it
-        self._harmed: float | None = None
-        self._lost = [0.0] * len(subject.checks)
-        self._canary_requests = 0.0
         self._ended: tuple[str, float] | None = None
         self._decided: float | None = None
         self._check = ""
         self._passes = self._counted = 0
-        self._checks = subject.checks
         runs, stable = subject.candidate, subject.stable
+        self._fleet = checks.NOBODY
+        self._warm_up = {item.revision: item.preset.warm_up for item in (runs, stable)}
         self._status = ModelReleaseStatus(
             sequence=1,
             stable=StableStatus(
@@ -205,14 +206,16 @@ class _World:
         if self._held is None:
             return True
         revision, stable = self._subject.candidate, self._subject.stable.revision
-        samples = Samples((poll,), self._problem)
-        advanced = checks.advance(self._held, revision, samples.polls, stable)
-        judgement = checks.judge(advanced, revision, samples, has_stable=True)
-        self._note(judgement.checks)
-        read = _read(judgement)
-        if read != self._read:
-            self._read = read
-            return True  # decide feeds the poll in by itself
+        advanced = checks.advance(self._held, revision, (poll,), stable, self._fleet)
+        self._note(advanced)
+        signs = shortcut.signs(advanced, revision)
+        if signs != self._signs:
+            self._signs = signs
+            samples = Samples((poll,), self._problem)
+            read = shortcut.read(checks.judge(advanced, revision, samples, has_stable=True, fleet=self._fleet))
+            if read != self._read:
+                self._read = read
+                return True  # decide feeds the poll in by itself
         self._held = advanced
         self._polls.clear()
         return False
@@ -237,9 +240,11 @@ class _World:
 
     def _pass(self) -> Decision:
         self._passes += 1
+        workloads = self._workloads()
+        self._fleet = checks.Fleet({name: pods.pods for name, pods in workloads.items()}, self._warm_up)
         obs = replace(
             self._obs,
-            workloads=self._workloads(),
+            workloads=workloads,
             slots=self._slots(),
             samples=Samples(tuple(self._polls), self._problem),
         )
@@ -262,12 +267,14 @@ class _World:
             if self._every_poll:
                 self._polls = fresh
             else:
-                self._held = checks.advance(evidence, self._subject.candidate, fresh, self._subject.stable.revision)
+                stable = self._subject.stable.revision
+                self._held = checks.advance(evidence, self._subject.candidate, fresh, stable, self._fleet)
                 self._polls.clear()
         else:
             self._held = None
             self._polls.clear()
-        self._note(status.checks)
+        if evidence is not None:
+            self._note(evidence)
         self._end(before)
 
     def _end(self, before: ModelReleaseStatus) -> None:
@@ -297,34 +304,32 @@ class _World:
         _, a, b = self._programming
         self._programming = None
         self._obs = replace(self._obs, route=RouteView({"a": a, "b": b}, True))
-        self._shares.append((self._now, b / 100))
+        self._users.send(self._now, b / 100)
         if self._trace is not None:
             self._trace.weights.append((self._now, b))
 
     def _workloads(self) -> dict[str, Workload]:
         stable, canary = self._subject.stable.revision, self._subject.candidate.revision
-        old = {
-            name: PodFacts("", "", START - timedelta(days=7), START - timedelta(days=7)) for name in self._stable_pods
-        }
+        old = dict.fromkeys(self._users.stable_pods, _OLD)
         out = {stable: Workload(stable, len(old), len(old), pods=old)}
         if self._pods:
             facts = {}
             for number, at in enumerate(self._pods):
                 since = START + timedelta(seconds=at)
                 born = since - timedelta(seconds=self._scenario.pod_start_s)
-                facts[f"canary-{number}"] = PodFacts("", "", since if at <= self._now else None, born)
+                facts[canary_pod(number)] = PodFacts("", "", since if at <= self._now else None, born)
             out[canary] = Workload(canary, len(self._pods), self._ready(self._now), pods=facts)
         return out
 
     def _slots(self) -> dict[str, SlotView]:
-        ready = {self._subject.stable.revision: len(self._stable_pods)}
+        ready = {self._subject.stable.revision: self._subject.replicas}
         ready[self._subject.candidate.revision] = self._ready(self._now)
         return {slot: SlotView(item, ready[item]) for slot, item in slots_of(self._status).items()}
 
     def _ready(self, at: float) -> int:
         return sum(ready_at <= at for ready_at in self._pods)
 
-    # -- users and Prometheus ----------------------------------------------------------------------------------------
+    # -- Prometheus --------------------------------------------------------------------------------------------------
     def _trouble(self, poll: Poll | None = None) -> Unavailable | None:
         """What keeps samples away now. A poll that begins or ends in an outage is lost."""
         if self._away(self._now - self._lag_s):
@@ -334,85 +339,26 @@ class _World:
         return None if poll.arms.get(self._subject.candidate.revision) else _NOT_YET
 
     def _away(self, end: float) -> bool:
-        return any(
-            item.start_s < end and end - self._poll_s < item.start_s + item.length_s for item in self._scenario.outages
-        )
+        begin = end - self._poll_s
+        return any(item.start_s < end and begin < item.start_s + item.length_s for item in self._scenario.outages)
 
     def _count(self, end: float) -> Poll | None:
         """Let the users of one interval come; returns what Prometheus saw of it, None where it was away."""
-        truth, begin = self._truth, end - self._poll_s
-        middle = begin + self._poll_s / 2
-        share = self._share(begin, end)
-        requests = truth.requests(middle, self._poll_s)
-        stable = truth.shares(middle, canary=False)
-        canary = truth.shares(middle, canary=True) if share > 0.0 else stable
-        self._suffer(middle, requests * share, canary, stable)
-        if self._away(end) or self._status.candidate is None:
+        lost = self._away(end) or self._status.candidate is None
+        seen = self._users.come(end - self._poll_s, end, canary_pods=self._ready(end), counted=not lost)
+        if seen is None:
             return None
         self._counted += 1
-        arms = {
-            self._subject.stable.revision: self._arm(self._stable_pods, requests * (1.0 - share), stable, canary=False)
-        }
-        ready = self._ready(end)
-        if ready:
-            names = tuple(f"canary-{number}" for number in range(ready))
-            arms[self._subject.candidate.revision] = self._arm(names, requests * share, canary, canary=True)
+        runs, stable = self._subject.candidate.revision, self._subject.stable.revision
+        arms = {stable: seen.stable, runs: seen.canary} if seen.canary else {stable: seen.stable}
         return Poll(START + timedelta(seconds=end), arms)
 
-    def _arm(self, pods: tuple[str, ...], requests: float, shares: Shares, *, canary: bool) -> dict[str, PodPoll]:
-        random, each = self._truth.random, requests / len(pods)
-        gauges = dict.fromkeys(self._subject.gauges, 0.5)
-        out = {}
-        for number, name in enumerate(pods):
-            total = poisson(random, each)
-            own = self._truth.of_pod(shares, number, canary=canary)
-            counts = {
-                check.name: tuple(Counts(total, bad) for bad in self._bad(total, bounds))
-                for check, bounds in zip(self._checks, own, strict=True)
-            }
-            out[name] = PodPoll(counts, gauges)
-        return out
-
-    def _bad(self, total: int, bounds: tuple[float, ...]) -> list[int]:
-        """Bad requests at each bound: what is slower than a bound is slower than all smaller ones."""
-        random = self._truth.random
-        if len(bounds) == 1:
-            return [binomial(random, total, bounds[0])]
-        out, left, above = [0] * len(bounds), total, 1.0
-        for place in sorted(range(len(bounds)), key=lambda item: -bounds[item]):
-            left = binomial(random, left, bounds[place] / above if above > 0.0 else 0.0)
-            out[place], above = left, bounds[place]
-        return out
-
-    def _share(self, begin: float, end: float) -> float:
-        """The canary's average share of traffic within an interval."""
-        since, share = self._shares[-1]
-        if since <= begin:
-            return share
-        whole, until = 0.0, end
-        for at, held in reversed(self._shares):
-            since = max(at, begin)
-            if since < until:
-                whole += held * (until - since)
-                until = since
-            if at <= begin:
-                break
-        return whole / (end - begin)
-
-    def _suffer(self, at: float, requests: float, canary: Shares, stable: Shares) -> None:
-        if requests <= 0.0:
-            return
-        self._canary_requests += requests
-        if self._harmed is None and at >= self._scenario.onset_s:
-            self._harmed = max(self._scenario.onset_s, next(since for since, share in self._shares if share > 0.0))
-        for number, (bad, good) in enumerate(zip(canary, stable, strict=True)):
-            self._lost[number] += requests * max(bad[0] - good[0], 0.0)
-
     # -- what is told ------------------------------------------------------------------------------------------------
-    def _note(self, seen: tuple[CheckStatus, ...]) -> None:
-        if self._trace is not None and self._comparing:
-            for item in seen:
-                self._trace.evidence.setdefault(item.name, []).append((self._now, item.evidence_percent))
+    def _note(self, evidence: checks.Evidence) -> None:
+        if self._trace is not None:
+            for name, memory in evidence.checks.items():
+                percent = int(evidence_percent(regression(memory), checks.ALPHA)) if isinstance(memory, Shares) else 0
+                self._trace.evidence.setdefault(name, []).append(((evidence.at - START).total_seconds(), percent))
 
     def _trace_phase(self) -> None:
         assert self._trace is not None, "only traced runs have phases"
@@ -427,12 +373,9 @@ class _World:
     def run(self) -> Run:
         """What became of it."""
         outcome, ended = self._ended or ("Held", min(self._now, self._horizon))
-        begin = (self._next_poll - 1) * self._poll_s
-        if ended > begin:  # the users since the last poll
-            middle, share = (begin + ended) / 2, self._share(begin, ended)
-            stable = self._truth.shares(middle, canary=False)
-            canary = self._truth.shares(middle, canary=True)
-            self._suffer(middle, self._truth.requests(middle, ended - begin) * share, canary, stable)
+        self._users.come(
+            (self._next_poll - 1) * self._poll_s, ended, canary_pods=0, counted=False
+        )  # since the last poll
         status = self._status
         back = status.candidate.returning if status.candidate else None
         return Run(
@@ -440,11 +383,11 @@ class _World:
             reason=back.reason if back else next((i.reason for i in status.conditions if i.type == "Progressing"), ""),
             check=self._check,
             why=back.message if back else status.message,
-            harmed_s=self._harmed,
+            harmed_s=self._users.harmed_s,
             decided_s=self._decided if self._decided is not None else ended,
             ended_s=ended,
-            lost={item.name: lost for item, lost in zip(self._checks, self._lost, strict=True)},
-            canary_requests=self._canary_requests,
+            lost=dict(self._users.lost),
+            canary_requests=self._users.canary_requests,
             polls=self._counted,
             passes=self._passes,
             trace=self._trace,
@@ -454,12 +397,3 @@ class _World:
 def _weights(status: ModelReleaseStatus) -> tuple[int, int]:
     assert status.traffic is not None, "asked only where there is one"
     return status.traffic.a, status.traffic.b
-
-
-_BESIDE_CHECKS = tuple(item.name for item in fields(checks.Judgement) if item.name not in ("checks", "failed"))
-
-
-def _read(judgement: checks.Judgement) -> tuple[object, ...]:
-    """All of a judgement that a decision can depend on: verdicts, not counts and sentences."""
-    verdicts = tuple(item.verdict for item in judgement.checks)
-    return (judgement.failed is None, verdicts, *(getattr(judgement, name) for name in _BESIDE_CHECKS))
