@@ -193,9 +193,10 @@ def largest() -> ModelReleaseStatus:
     arm = ArmStatus(total=10**12, bad=10**11, rate=0.123456)
     figures = {"value": 0.123456789012, "champion": 0.123456789012, "threshold": 0.123456789012}
     gate = GateStatus(name=name, verdict="InsufficientData", message=words, dataset=words, source=words, **figures)
-    check = CheckStatus(
-        name=name, verdict="Unavailable", message=words, canary=arm, stable=arm, allowed=0.12, requests_needed=10**9
-    )
+    seen = {"canary": arm, "stable": arm, "allowed": 0.123456, "requests_needed": 10**9, "detectable": 0.0123}
+    seen |= {"evidence_percent": 100, "bound": 2, "load": 123.45, "left_out": 0.1234}
+    texts = {"reason": "PrometheusUnreachable", "message": words, "pods": words, "query": '"' * 512}
+    check = CheckStatus.model_validate({"name": name, "verdict": "Unavailable", **seen, **texts})
     ended = HistoryEntry(
         version=number, revision=digest, outcome="Superseded", reason="Superseded", message=words, **when
     )

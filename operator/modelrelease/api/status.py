@@ -177,7 +177,7 @@ class CheckStatus(StatusModel):
         0, description="How much of the evidence that a rollback needs has been seen, in percent."
     )
     requests_needed: int | None = Field(None, description="About how many more requests of the candidate a Pass needs.")
-    reason: Word = Field("", description="Why it has no Pass or Fail, one word; empty where it only needs requests.")
+    reason: Word | None = Field(None, description="Why it has no Pass or Fail, unless it only needs requests.")
     bound: int | None = Field(
         None, description="Which of several latency bounds the counts are of: 0 for slowerThan, then alsoSlowerThan."
     )
@@ -190,8 +190,10 @@ class CheckStatus(StatusModel):
     left_out: float | None = Field(
         None, description="Share of the candidate's requests in this phase that ran on hardware which stable lacks."
     )
-    pods: Sentence = Field("", description="Whether one of several pods is to blame, once a rollback is near.")
-    query: Sentence = Field("", description="PromQL that shows the counters of bad requests, by revision.")
+    pods: Sentence | None = Field(None, description="Whether one of several pods is to blame, once a rollback is near.")
+    query: str | None = Field(
+        None, max_length=512, description="PromQL that shows the counters of bad requests, by revision."
+    )
 
 
 class Condition(StatusModel):

@@ -1,8 +1,8 @@
 """Keeps a status within 64 KiB, whatever people have named and however many rules they wrote.
 
 Only texts for people get shorter, and only where there are very many of them: verdicts, figures, evidence, commands and
-everything else that a decision depends on stay, and so does the message of the phase. Where even that is too much, the
-ended rollouts that wait for their records lose their details, the oldest first.
+everything else that a decision depends on stay, and so does the message of the phase. The queries of checks go first.
+Where even that is too much, the ended rollouts that wait for their records lose their details, the oldest first.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ LIMIT_BYTES = 60 * 1024
 _FEW = 32  # so many entries of every list together fit with their longest texts
 _LEVELS = (96, 32)  # characters left of each text
 _CONDITION_FACTOR = 4
+_EXPLAINS = ("query", "pods", "detectable", "load", "left_out")  # of a check; its message says the most of it
 
 
 def fit(status: ModelReleaseStatus) -> ModelReleaseStatus:
     """The status with texts shortened as far as its size asks for; the same object where it asks for nothing."""
     lists = (status.gates, status.checks, status.history, status.quarantine, status.commands)
-    if sum(len(items) for items in lists) <= _FEW and not status.endings:
+    if sum(len(items) for items in lists) + 2 * len(status.checks) <= _FEW and not status.endings:
         return status
-    fitting = status
+    if _size(status) <= LIMIT_BYTES:
+        return status
+    bare = [item.model_copy(update=dict.fromkeys(_EXPLAINS)) for item in status.checks]
+    status = fitting = status.model_copy(update={"checks": tuple(bare)})
     for level in _LEVELS:
         if _size(fitting) <= LIMIT_BYTES:
             return fitting

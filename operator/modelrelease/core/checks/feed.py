@@ -40,6 +40,15 @@ class Fleet:
         kinds = set(known.values())
         return {**known, "": kinds.pop() if len(kinds) == 1 else ""}
 
+    def described(self, candidate: str) -> str:
+        """On what the pods of both arms run, for people."""
+
+        def kinds(revisions: Iterable[str]) -> str:
+            found = {facts.hardware for revision in revisions for facts in self.pods.get(revision, {}).values()}
+            return ", ".join(sorted(kind or "no known accelerator" for kind in found)) or "unknown hardware"
+
+        return f"the candidate on {kinds([candidate])}, stable on {kinds(self.pods.keys() - {candidate})}"
+
     def node(self, revision: str, pod: str) -> str:
         """Where a pod runs, empty where that is not known."""
         facts = self.pods.get(revision, {}).get(pod)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 from modelrelease.api.checks import Check, GaugeCheck
 from modelrelease.api.reasons import Reason
@@ -16,11 +17,13 @@ from modelrelease.api.status import ArmStatus, CheckStatus
 from modelrelease.core import evidence as e
 from modelrelease.core.observation import Samples
 from modelrelease.core.revision import Revision
+from modelrelease.core.wants import Measure
 
 from . import suspects, words
 from .feed import NOBODY, Fleet, is_heavy, is_light, is_safe, regression
 from .memory import Evidence, Shares, Streak
 from .plans import ALPHA, NEAR_PARITY, load_matters, plan
+from .queries import query_of
 
 LEANING = 50
 """Percent of the evidence for a rollback from which on people are told of that, and of the pods behind it."""
@@ -58,14 +61,16 @@ def judge(
     *,
     has_stable: bool,
     fleet: Fleet = NOBODY,
-    queries: Mapping[str, str] | None = None,
+    measures: Mapping[str, Measure] | None = None,
 ) -> Judgement:
     """Verdicts now. Checks against stable have none while nothing serves; they neither pass nor block then.
 
-    fleet: where pods run, to name a bad one's node. queries: by check, PromQL that shows the same to a person.
+    fleet: where pods run, to name a bad one's node. measures: by check, how it is counted on the candidate, to say what
+    its runtime lacks and to show the query.
     """
     statuses: list[CheckStatus] = []
     passed, suspicious, owed = True, False, []
+    arms = sorted({revision.revision, *fleet.pods})
     for check in revision.checks:
         memory, failed = evidence.checks[check.name], check.name == evidence.failed
         if isinstance(memory, Streak):
@@ -74,13 +79,18 @@ def judge(
             test = plan(revision, check, evidence.planned_polls)
             comparable = has_stable or not test.margin.relative
             verdict = _verdict(check, memory, test, samples, failed=failed, comparable=comparable)
-            told = _pods(evidence, memory, revision, check, test, fleet) if test is not None else ""
-            status = _of_shares(check, memory, test, verdict, told)
+            told = _pods(evidence, memory, revision, check, test, fleet)
+            status = _of_shares(check, memory, test, verdict, told, fleet.described(revision.revision))
             suspicious = suspicious or regression(memory) >= 1 / math.sqrt(ALPHA)
             if load_matters(check) and comparable and test.margin.relative and not memory.at_parity:
                 owed.append(check.name)
-        if queries and (query := queries.get(check.name)):
-            status = status.model_copy(update={"query": query})
+        measure = measures.get(check.name) if measures else None
+        if measure is not None and measure.lacks and verdict.word in ("Waiting", "NoData"):
+            verdict = _Verdict("NoData", Reason.NO_DATA)
+            words_of = {"message": f"{check.name}: {measure.lacks}", "reason": Reason.NO_DATA.value}
+            status = status.model_copy(update={**words_of, "verdict": "NoData", "requests_needed": None})
+        elif measure is not None:
+            status = status.model_copy(update={"query": query_of(measure, arms, status.bound or 0) or None})
         statuses.append(status)
         passed = passed and (verdict.word == "Pass" or verdict.excused)
     blamed = next((status for status in statuses if status.verdict == "Fail"), None)
@@ -108,7 +118,9 @@ def _verdict(
     return _Verdict("Waiting", Reason.UNEQUAL_LOAD if load_matters(check) and is_heavy(memory) else None)
 
 
-def _of_shares(check: Check, memory: Shares, test: e.TestPlan, verdict: _Verdict, pods: str) -> CheckStatus:
+def _of_shares(
+    check: Check, memory: Shares, test: e.TestPlan, verdict: _Verdict, pods: str, hardware: str
+) -> CheckStatus:
     percent = int(e.evidence_percent(regression(memory), test.alpha))
     leaning = percent >= LEANING or verdict.word == "Fail"
     bound = _telling(memory, leaning=leaning)
@@ -124,18 +136,18 @@ def _of_shares(check: Check, memory: Shares, test: e.TestPlan, verdict: _Verdict
         {
             "name": check.name,
             "verdict": verdict.word,
-            "reason": verdict.reason.value if verdict.reason else "",
-            "message": _sentence(check, memory, bound, test, verdict, percent, needed, pods),
+            "reason": verdict.reason.value if verdict.reason else None,
+            "message": _sentence(check, memory, bound, test, verdict, percent, needed, pods, hardware),
             "canary": _arm(canary),
             "stable": _arm(stable) if stable is not None else None,
             "allowed": round(allowed, 6) if allowed is not None else None,
             "bound": bound if len(memory.wealths) > 1 else None,
             "evidence_percent": percent,
             "requests_needed": needed,
-            "detectable": _detectable(memory, test, wealth),
+            "detectable": _detectable(test, wealth),
             "load": round(min(memory.load, 1000.0), 2) if memory.load is not None else None,
             "left_out": _left_out(memory, wealth),
-            "pods": pods,
+            "pods": pods or None,
         }
     )
 
@@ -155,14 +167,19 @@ def _allowed(test: e.TestPlan, wealth: e.Wealth) -> float | None:
     return None if rate is None else test.margin.relative * rate + test.margin.absolute
 
 
-def _detectable(memory: Shares, test: e.TestPlan, wealth: e.Wealth) -> float | None:
+def _detectable(test: e.TestPlan, wealth: e.Wealth) -> float | None:
     """The smallest bad share that as many requests as were counted so far find in four rollouts of five."""
     rate = (wealth.rollout_stable if test.margin.relative else wealth.rollout_canary).rate
     if rate is None or wealth.polls < test.min_polls:
         return None
     canary, stable = wealth.rollout_canary.total, wealth.rollout_stable.total
-    test = replace(test, planned_polls=max(test.planned_polls, test.min_polls))
-    found = e.smallest_detectable(test, min(rate, 1.0), canary, stable)
+    return _smallest(test, *(float(f"{value:.2g}") for value in (min(rate, 1.0), canary, stable)))
+
+
+@lru_cache(maxsize=4096)
+def _smallest(test: e.TestPlan, rate: float, canary: float, stable: float) -> float | None:
+    """Of figures with two digits, which change seldom: it costs as much as twenty polls."""
+    found = e.smallest_detectable(test, rate, canary, stable)
     return float(f"{found:.2g}") if found is not None else None
 
 
@@ -203,12 +220,13 @@ def _sentence(
     percent: int,
     needed: int | None,
     pods: str,
+    hardware: str,
 ) -> str:
     wealth, what = memory.wealths[bound], words.title(check, bound)
     if verdict.reason is Reason.NO_CHAMPION:
         return f"{what}: nothing serves yet to compare with"
     if verdict.reason is Reason.DIFFERENT_HARDWARE:
-        return f"{what}: the candidate runs on other hardware than stable, not comparable; absolute checks go on"
+        return f"{what}: {hardware}: not comparable; absolute checks go on"
     if wealth.rollout_canary.rate is None:
         return f"{what}: no requests of the candidate counted yet"
     stable = wealth.rollout_stable if test.margin.relative and wealth.rollout_stable.total > 0 else None
@@ -266,7 +284,7 @@ def _of_gauge(
         {
             "name": check.name,
             "verdict": verdict.word,
-            "reason": verdict.reason.value if verdict.reason else "",
+            "reason": verdict.reason.value if verdict.reason else None,
             "message": told,
             "evidence_percent": percent,
         }
