@@ -112,7 +112,9 @@ def test_a_spec_is_written_as_it_was_read() -> None:
         ),
         pytest.param({"rollout": {"bake": {"duration": "ten minutes"}}}, "not a duration", id="a duration in words"),
         pytest.param({"rollout": {"bake": {"holdback": 51}}}, "less than or equal to 50", id="holdback 51"),
-        pytest.param({"workload": workload(runtime="tgi")}, "Input should be 'http'", id="an unknown runtime"),
+        pytest.param(
+            {"workload": workload(runtime="tgi")}, "'http', 'vllm', 'sglang' or 'triton'", id="an unknown runtime"
+        ),
         pytest.param({"workload": workload(replicas=0)}, "greater than or equal to 1", id="no replicas"),
         pytest.param(
             {"workload": workload(metadata={"labels": {"modelrelease.dev/name": "x"}})},

@@ -140,7 +140,7 @@ REFUSED = [
     pytest.param(release(workload=None), "spec.workload: Required value", id="no workload"),
     pytest.param(
         release(workload=workload(runtime="tgi")),
-        'spec.workload.runtime: Unsupported value: "tgi": supported values: "http"',
+        'spec.workload.runtime: Unsupported value: "tgi": supported values: "http", "vllm", "sglang", "triton"',
         id="an unknown runtime",
     ),
     pytest.param(
@@ -304,7 +304,7 @@ REFUSED = [
     ),
     pytest.param(
         check(errorRate={}, latency={"slowerThan": "1s"}),
-        "a check must set exactly one of errorRate and latency",
+        "a check must set exactly one of errorRate, latency, score, winRate, gauge and custom",
         id="a check of two kinds",
     ),
     pytest.param(

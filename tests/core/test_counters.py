@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from modelrelease.core.counters import (
     Column,
     Pod,
+    Query,
     Reading,
     Series,
     Snapshot,
@@ -20,16 +21,23 @@ from modelrelease.core.counters import (
     common_bound,
     counts,
     first_point,
+    gauges,
+    in_flight,
     increments,
     newcomers,
     newest_point,
+    progress,
 )
 from modelrelease.core.evidence import Counts
-from modelrelease.core.wants import Measure
-from modelrelease.presets import Selector
+from modelrelease.core.wants import Measure, Queries
+from modelrelease.presets import Matcher, Selector
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
-REQUESTS, ERRORS, SECONDS = Selector("requests"), Selector("requests", ('code="500"',)), Selector("seconds")
+REQUESTS, ERRORS, SECONDS = (
+    Selector("requests"),
+    Selector("requests", (Matcher("code", "=", "500"),)),
+    Selector("seconds"),
+)
 ALL, BAD = Column(REQUESTS), Column(ERRORS)
 P1, P2 = Pod("r1", "p1"), Pod("r1", "p2")
 
@@ -65,6 +73,9 @@ def series(values: dict[str, float]) -> dict[Series, float]:
         pytest.param([(P1, {"a": 3})], [(P1, {})], [], None, id="without any series nothing is known"),
         pytest.param([(P1, {"a": 3})], [], [], None, id="without pods nothing is known"),
         pytest.param([(P1, {"a": 3})], [(P2, {"a": 5})], [P2], None, id="with gaps only nothing is known"),
+        pytest.param([(P1, {"a": 3, "b": 1})], [(P1, {"a": math.nan, "b": 2})], [], None, id="NaN at the end"),
+        pytest.param([(P1, {"a": math.nan, "b": 1})], [(P1, {"a": 900, "b": 2})], [], None, id="NaN at the begin"),
+        pytest.param([(P1, {"a": math.nan, "b": 1})], [(P1, {"b": 2})], [], None, id="NaN that went away"),
     ],
 )
 def test_increments(
@@ -117,27 +128,63 @@ def test_newcomers_are_pods_that_were_not_there_before() -> None:
     assert newcomers(snapshot(0, (P1, {})), snapshot(5, (P1, {}), (P2, {}))) == {P2}
 
 
+OTHER, SUM = Selector("failures"), Selector("score_sum")
+SLOW, SLOWER = Column(SECONDS, 0.5), Column(SECONDS, 2.0)
+EVERY = Column(SECONDS, math.inf)
+OWN, OWN_BAD = Column(Query("own", "total")), Column(Query("own", "bad"))
+MEASURES = {
+    "errors": Measure("errors", (REQUESTS,), bad=((1, ERRORS),)),
+    "both": Measure("both", (REQUESTS, OTHER), bad=((1, OTHER),)),
+    "score": Measure("score", (REQUESTS,), bad=((1, REQUESTS), (-1, SUM))),
+    "wins": Measure("wins", (REQUESTS,), bad=((1, REQUESTS), (-1, SUM), (-0.5, OTHER))),
+    "slow": Measure("slow", (SECONDS,), slower_than_s=(0.5, 2)),
+    "own": Measure("own", custom=Queries("t", "b")),
+    "lacks": Measure("lacks", lacks="the runtime has none"),
+    "gauge": Measure("gauge", gauge=OTHER),
+}
+
+
 @pytest.mark.parametrize(
-    ("grown", "bounds", "expected"),
+    ("check", "grown", "bounds", "expected"),
     [
-        pytest.param({ALL: 10, BAD: 3}, {}, {"errors": Counts(10, 3)}, id="errors"),
-        pytest.param({ALL: 10}, {}, {"errors": Counts(10, 0)}, id="no error series yet"),
-        pytest.param({BAD: 3}, {}, {}, id="no total, no entry"),
-        pytest.param({ALL: 2, BAD: 3}, {}, {"errors": Counts(2, 2)}, id="bad is cut to total"),
+        pytest.param("errors", {ALL: 10, BAD: 3}, (), (Counts(10, 3),), id="errors"),
+        pytest.param("errors", {ALL: 10}, (), (Counts(10, 0),), id="no error series yet"),
+        pytest.param("errors", {BAD: 3}, (), None, id="no total, no entry"),
+        pytest.param("errors", {ALL: 2, BAD: 3}, (), (Counts(2, 2),), id="bad is cut to total"),
+        pytest.param("both", {ALL: 8, Column(OTHER): 2}, (), (Counts(10, 2),), id="successes and failures apart"),
+        pytest.param("both", {Column(OTHER): 2}, (), (Counts(2, 2),), id="failures only"),
+        pytest.param("score", {ALL: 10, Column(SUM): 9.5}, (), (Counts(10, 0.5),), id="what a score lacks to 1"),
+        pytest.param("score", {ALL: 10, Column(SUM): 12}, (), (Counts(10, 0),), id="a score above 1 is cut"),
+        pytest.param("wins", {ALL: 10, Column(SUM): 6, Column(OTHER): 2}, (), (Counts(10, 3),), id="ties are half"),
+        pytest.param("wins", {ALL: 10}, (), (Counts(10, 10),), id="nothing won yet"),
         pytest.param(
-            {Column(SECONDS, math.inf): 10, Column(SECONDS, 0.5): 7},
-            {"slow": 0.5},
-            {"slow": Counts(10, 3)},
-            id="requests beyond the bound are bad",
+            "slow", {EVERY: 10, SLOW: 7, SLOWER: 9}, (0.5, 2.0), (Counts(10, 3), Counts(10, 1)), id="one a bound"
         ),
-        pytest.param({Column(SECONDS, math.inf): 10}, {"slow": 0.5}, {"slow": Counts(10, 10)}, id="all are beyond it"),
-        pytest.param({Column(SECONDS, math.inf): 10}, {}, {}, id="without a bound no entry"),
+        pytest.param("slow", {EVERY: 10, SLOW: 7}, (0.5, 2.0), None, id="a bucket that is not known"),
+        pytest.param("slow", {EVERY: 10}, (), None, id="without bounds no entry"),
+        pytest.param("own", {OWN: 10, OWN_BAD: 1}, (), (Counts(10, 1),), id="own queries"),
+        pytest.param("own", {OWN_BAD: 1}, (), None, id="own queries without a total"),
+        pytest.param("lacks", {ALL: 10}, (), None, id="what the runtime does not have"),
+        pytest.param("gauge", {Column(OTHER): 10}, (), None, id="a gauge counts nothing"),
     ],
 )
-def test_counts(grown: dict[Column, float], bounds: dict[str, float], expected: dict[str, Counts]) -> None:
-    measures = (Measure("errors", REQUESTS, bad=ERRORS), Measure("slow", SECONDS, slower_than_s=0.5))
+def test_counts(
+    check: str, grown: dict[Column, float], bounds: tuple[float, ...], expected: tuple[Counts, ...] | None
+) -> None:
+    found = counts([MEASURES[check]], grown, {check: bounds} if bounds else {})
 
-    assert counts(measures, grown, bounds) == expected
+    assert found == ({check: expected} if expected else {})
+
+
+def test_gauges_are_means_and_load_is_a_sum() -> None:
+    running, waiting = Selector("running"), Selector("waiting")
+    reading = Reading(0, {}, {OTHER: (0.25, 0.75), running: (3, 1), waiting: (2,)})
+
+    assert gauges(MEASURES.values(), reading) == {"gauge": 0.5}
+    assert in_flight((running, waiting), reading) == 6
+    assert in_flight((Selector("unknown"),), reading) is None
+    assert progress((REQUESTS, OTHER), {ALL: 7}) == 7
+    assert progress((OTHER,), {ALL: 7}) is None
 
 
 @pytest.mark.parametrize(

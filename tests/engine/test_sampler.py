@@ -21,12 +21,13 @@ from modelrelease.core.observation import Poll, Unavailable
 from modelrelease.core.wants import Measure, SampleWant
 from modelrelease.engine.queue import Key
 from modelrelease.engine.sampler import Sampler
-from modelrelease.presets import Selector
+from modelrelease.presets import Matcher, Selector
 from tests.clients.prometheus_server import Pod, Prometheus, pod, prometheus
 
 KEY: Key = ("team", "chat")
-ERRORS = Measure("errors", Selector("requests_total"), bad=Selector("requests_total", ('code=~"5.."',)))
-SLOW = Measure("slow", Selector("seconds"), slower_than_s=0.5)
+REQUESTS, FAILED = Selector("requests_total"), Selector("requests_total", (Matcher("code", "=~", "5.."),))
+ERRORS = Measure("errors", (REQUESTS,), bad=((1, FAILED),))
+SLOW = Measure("slow", (Selector("seconds"),), slower_than_s=(0.5,))
 GOOD, BAD = 'requests_total{code="200"}', 'requests_total{code="500"}'
 TICK_S, SCRAPE_S = 1.0, 0.5
 
@@ -292,24 +293,6 @@ async def test_arms_without_a_common_bound_have_no_entry(server: Prometheus, sta
     assert "no bucket of seconds_bucket at or below 0.5 s is common" in samples.problem.message
 
 
-async def test_a_query_that_fails_for_one_release_fails_for_it_alone(
-    server: Prometheus, stable: Pod, canary: Pod
-) -> None:
-    broken: Key = ("team", "broken")
-    nonsense = Measure("errors", Selector("requests_total", ("code=~",)))
-    await scraped(stable, canary)
-    async with sampling(server.url) as sampler:
-        sampler.want(broken, want(now(), "cccc", measures=(nonsense,), key=broken))
-        sampler.want(KEY, want(now(), "aaaa", "bbbb"))
-        await until(lambda: len(sampler.samples(KEY).polls) > 1)
-        good, bad = sampler.samples(KEY), sampler.samples(broken)
-
-    assert good.problem is None
-    assert bad.problem is not None
-    assert bad.problem.reason == Reason.PROMETHEUS_ERROR
-    assert "HTTP 400" in bad.problem.message
-
-
 async def test_moving_since_on_drops_what_was_used_and_anything_else_begins_anew(
     server: Prometheus, stable: Pod, canary: Pod
 ) -> None:
@@ -354,7 +337,9 @@ class Silent:
     def __init__(self) -> None:
         self.asked: list[tuple[float, str]] = []
 
-    def instant(self, query: str, at: datetime) -> list[Series] | Unavailable:
+    def instant(
+        self, query: str, at: datetime, *, timeout_s: float | None = None, limit: int | None = None
+    ) -> list[Series] | Unavailable:
         self.asked.append((at.timestamp(), query))
         return []
 
@@ -371,20 +356,3 @@ async def test_what_lies_too_far_back_is_given_up_and_the_rest_read_oldest_first
 
     points = list(dict.fromkeys(at for at, _ in prometheus.asked))
     assert points == [start.timestamp() - 5 * back for back in range(721, 0, -1)]
-
-
-async def test_releases_share_queries() -> None:
-    prometheus = Silent()
-    start = datetime(2030, 1, 1, tzinfo=UTC)
-    sampler = Sampler(prometheus, lambda _: None, lambda: start, tick_s=5, lag_s=5)
-    for number in range(250):
-        key = ("team", f"r{number}")
-        sampler.want(key, want(start - timedelta(seconds=5), f"{number:04}", f"{number:04}x", key=key))
-    running = asyncio.create_task(sampler.run())
-    await until(lambda: len(prometheus.asked) >= 9)
-    await asyncio.sleep(0.1)
-    running.cancel()
-    await sampler.close()
-
-    assert len(prometheus.asked) == 3 * 3, "three chunks of: who was scraped, all requests, errors"
-    assert max(len(query) for _, query in prometheus.asked) < 8192

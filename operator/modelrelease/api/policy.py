@@ -21,6 +21,11 @@ class ReleasePolicySpec(SpecModel):
     prometheus: PolicyPrometheus | None = Field(
         None, description="Who scrapes the model servers. Default: the operator's own default."
     )
+    allow_custom_queries: bool = Field(
+        False,
+        description="True lets releases that use this policy ask Prometheus in PromQL of their own (checks of the kind "
+        "custom). Such a query can read every tenant's metrics.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ReleasePolicySpec:

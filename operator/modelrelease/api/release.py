@@ -84,10 +84,14 @@ class Ports(SpecModel):
         ge=1,
         le=65535,
         json_schema_extra=LATE_DEFAULT,
-        description="Port for predictions; the Services send traffic here. Default: the runtime's, 8080 for http.",
+        description="Port for predictions; the Services send traffic here. Default: the runtime's, 8080 for http, 8000 "
+        "for vllm and triton, 30000 for sglang.",
     )
     metrics: int | None = Field(
-        None, ge=1, le=65535, description="Port on which Prometheus finds /metrics. Default: the http port."
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which Prometheus finds /metrics. Default: the http port; 8002 for triton.",
     )
 
 
@@ -100,16 +104,17 @@ class Workload(SpecModel):
         le=10000,
         description="Pods of a fully rolled out revision. Default 2. A change of it is a scale, no rollout.",
     )
-    runtime: Literal["http"] = Field(
+    runtime: Literal["http", "vllm", "sglang", "triton"] = Field(
         "http",
-        description="Inference runtime: names the metrics, ports, warm-up and drain. http is any server with "
-        "Prometheus HTTP metrics.",
+        description="Inference runtime: names metrics, ports, default checks, warm-up and drain. http is any server "
+        "with Prometheus HTTP metrics.",
     )
     ports: Ports | None = Field(None, description="Ports of the server container. Default: those of the runtime.")
     drain_timeout: Duration | None = Field(
         None,
         description="How long requests and streams in flight may take after traffic has gone, before pods are stopped. "
-        "Default: the runtime's, 60s for http. A revision keeps the value that its rollout began with.",
+        "Default: the runtime's, 60s for http and triton, 10m for vllm and sglang. A revision keeps the value that its "
+        "rollout began with.",
     )
     template: Template = Field(
         description="Pod template as in a Deployment; labels and the variables MODEL_NAME, MODEL_VERSION and MODEL_URI "

@@ -29,7 +29,7 @@ from .failures import connection_problem, is_tls_failure, one_line, public
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of an instant vector; the value is finite."""
+    """One series of an instant vector; a value that is not finite is NaN: whoever reads it says what follows."""
 
     labels: Mapping[str, str]
     value: float
@@ -59,15 +59,15 @@ class PrometheusClient:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._connection = Connection(endpoint.credentials, _BodySession)
-        self._dropped = 0
 
-    @property
-    def dropped(self) -> int:
-        """How many series were left out because their value was NaN or infinite."""
-        return self._dropped
+    def instant(
+        self, query: str, at: datetime, *, timeout_s: float | None = None, limit: int | None = None
+    ) -> list[Series] | Unavailable:
+        """The vector that `query` has at that time; empty if there is none.
 
-    def instant(self, query: str, at: datetime) -> list[Series] | Unavailable:
-        """The vector that `query` has at that time; empty if there is none. A NaN or infinite value is left out."""
+        timeout_s: how long it may take, if less than usual. limit: how many series it may have.
+        """
+        patience_s = min(timeout_s or self._timeout_s, self._timeout_s)
         try:
             session = self._connection.session()
         except requests.RequestException as error:
@@ -75,9 +75,14 @@ class PrometheusClient:
         if isinstance(session, Unavailable):
             return session
         try:
-            params = {"time": f"{at.timestamp():.3f}", "timeout": f"{round(self._timeout_s * 1000)}ms"}
-            return self._believed(self._over(session).custom_query(query, params=params))
+            params = {"time": f"{at.timestamp():.3f}", "timeout": f"{round(patience_s * 1000)}ms"}
+            if limit is not None:
+                params["limit"] = str(limit + 1)  # Prometheus 2 does not know it
+            found = self._believed(self._over(session, patience_s).custom_query(query, params=params))
+            return found if limit is None or len(found) <= limit else self._too_many(limit)
         except _NotWholeError as error:
+            if limit is not None and "truncated due to limit" in str(error):
+                return self._too_many(limit)
             return self._unavailable(Reason.PROMETHEUS_ERROR, f"gave an answer that is not whole: {error}")
         except PrometheusApiClientException:
             return self._status(session.last)
@@ -88,22 +93,19 @@ class PrometheusClient:
             return self._unreached(error)
 
     def _believed(self, result: Any) -> list[Series]:
-        series = []
-        for item in result:
-            value = float(item["value"][1])
-            if math.isfinite(value):
-                series.append(Series(item["metric"], value))
-            else:
-                self._dropped += 1
-        return series
+        values = ((item["metric"], float(item["value"][1])) for item in result)
+        return [Series(labels, value if math.isfinite(value) else math.nan) for labels, value in values]
 
-    def _over(self, session: _BodySession) -> Any:
+    def _too_many(self, limit: int) -> Unavailable:
+        return self._unavailable(Reason.PROMETHEUS_ERROR, f"gave more than {limit:,} series; aggregate them by pod")
+
+    def _over(self, session: _BodySession, timeout_s: float) -> Any:
         make: Any = PrometheusConnect  # it holds nothing but what it is given
         return make(
             url=self._endpoint.url.rstrip("/"),
             headers=dict(self._endpoint.headers or {}),
             method="POST",
-            timeout=self._timeout_s,
+            timeout=timeout_s,
             session=session,
         )
 

@@ -29,10 +29,17 @@ class Pod(NamedTuple):
     name: str
 
 
-class Column(NamedTuple):
-    """One quantity that is read: a counter, or a histogram's bucket with the upper bound `le` (inf: all requests)."""
+class Query(NamedTuple):
+    """Counters by PromQL of a person's own: `part` (total or bad) of a check."""
 
-    selector: Selector
+    check: str
+    part: str
+
+
+class Column(NamedTuple):
+    """One quantity that is read: counters, or a histogram's bucket with the upper bound `le` (inf: all requests)."""
+
+    selector: Selector | Query
     le: float | None = None
 
 
@@ -48,10 +55,15 @@ Counters = Mapping[Column, Mapping[Series, float]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A pod whose last scrape before the grid point succeeded. scraped_at: of that scrape, seconds since the epoch."""
+    """A pod whose last scrape before the grid point succeeded.
+
+    scraped_at: of that scrape, seconds since the epoch. A counter that is not a number is kept as NaN: it is there, and
+    tells nothing. gauges: values of the series of each, those that are numbers.
+    """
 
     scraped_at: float
     counters: Counters
+    gauges: Mapping[Selector, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +71,16 @@ class Snapshot:
     """One release at one grid point.
 
     columns: what was read, by revision; a column that is not there is unknown, not zero. unborn: histograms of which
-    the revision had no series yet, so that every one of their buckets is known to be 0. bounds: the bound that stands
-    for each latency check, by revision and check.
+    the revision had no series yet, so that every one of their buckets is known to be 0. bounds: those that stand for
+    each latency check's, in their order, by revision and check. failures: custom queries that gave nothing, by check.
     """
 
     at: datetime
     pods: Mapping[Pod, Reading]
     columns: Mapping[str, frozenset[Column]]
     unborn: frozenset[tuple[str, Selector]] = frozenset()
-    bounds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    bounds: Mapping[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     def knows(self, revision: str, column: Column) -> bool:
         """Whether a series that is missing here was not there, and not merely not asked for."""
@@ -108,7 +121,8 @@ def increments(before: Snapshot, after: Snapshot, gaps: Collection[Pod]) -> dict
 
     gaps: newcomers that had been scraped earlier; nothing is counted for them, as what they counted during the gap
     belongs to no interval. Other newcomers, and series that a known pod did not have before, count from 0. What a pod
-    that vanished had counted stays counted. A column without a series on a pod is absent there.
+    that vanished had counted stays counted. A column is absent of which the pod has no series, or one that is NaN at
+    either end.
     """
     grown: dict[Pod, dict[Column, float]] = {}
     for pod, reading in after.pods.items():
@@ -122,9 +136,13 @@ def increments(before: Snapshot, after: Snapshot, gaps: Collection[Pod]) -> dict
             if not values or not before.knows(pod.revision, column):
                 continue
             base = known.get(column, {})
-            own[column] = sum(
+            if any(map(math.isnan, base.values())):
+                continue
+            sum_of = sum(
                 value - (0 if series.target in restarted else base.get(series, 0)) for series, value in values.items()
             )
+            if not math.isnan(sum_of):
+                own[column] = sum_of
     return grown
 
 
@@ -139,26 +157,67 @@ def _restarted(before: Counters, after: Counters) -> frozenset[str]:
 
 
 def counts(
-    measures: Iterable[Measure], grown: Mapping[Column, float], bounds: Mapping[str, float]
-) -> dict[str, Counts]:
-    """Requests and bad ones by check, from one pod's increments. bounds: of its revision's latency checks.
+    measures: Iterable[Measure], grown: Mapping[Column, float], bounds: Mapping[str, tuple[float, ...]]
+) -> dict[str, tuple[Counts, ...]]:
+    """Requests and bad ones by check, one Counts a bound, from one pod's increments. bounds: of its revision's checks.
 
-    A check whose total is not there has no entry; a bad counter that is not there has counted nothing. Two counters are
-    never scraped apart, but if they disagree bad is cut to total.
+    A check whose total is not there has no entry; a bad counter that is not there has counted nothing. Counters of one
+    pod are never scraped apart, but if they disagree bad is cut to total.
     """
-    found: dict[str, Counts] = {}
+    found: dict[str, tuple[Counts, ...]] = {}
     for measure in measures:
-        if measure.slower_than_s is None:
-            total = grown.get(Column(measure.total))
-            bad = grown.get(Column(measure.bad), 0) if measure.bad else 0
-        elif measure.check in bounds:
-            total = grown.get(Column(measure.total, math.inf))
-            bad = (total or 0) - grown.get(Column(measure.total, bounds[measure.check]), 0)
+        if measure.slower_than_s:
+            parts = [_slower(measure, grown, bound) for bound in bounds.get(measure.check, ())]
+        elif measure.custom is not None:
+            total, bad = grown.get(Column(Query(measure.check, "total"))), Column(Query(measure.check, "bad"))
+            parts = [None if total is None else _cut(total, grown.get(bad, 0))]
         else:
-            continue
-        if total is not None:
-            found[measure.check] = Counts(total, min(max(bad, 0), total))
+            total = _sum(grown, map(Column, measure.total))
+            parts = [
+                None
+                if total is None
+                else _cut(total, sum(factor * grown.get(Column(selector), 0) for factor, selector in measure.bad))
+            ]
+        whole = tuple(part for part in parts if part is not None)
+        if whole and len(whole) == len(parts):
+            found[measure.check] = whole
     return found
+
+
+def gauges(measures: Iterable[Measure], reading: Reading) -> dict[str, float]:
+    """By gauge check the mean of the pod's series; a check without one has no entry."""
+    return {
+        measure.check: sum(values) / len(values)
+        for measure in measures
+        if measure.gauge is not None and (values := reading.gauges.get(measure.gauge))
+    }
+
+
+def in_flight(selectors: Iterable[Selector], reading: Reading) -> float | None:
+    """Running and waiting requests at the end; None where the pod tells neither."""
+    found = [sum(values) for selector in selectors if (values := reading.gauges.get(selector))]
+    return sum(found) if found else None
+
+
+def progress(selectors: Iterable[Selector], grown: Mapping[Column, float]) -> float | None:
+    """What the engine worked off; None where the pod does not tell."""
+    return _sum(grown, map(Column, selectors))
+
+
+def _slower(measure: Measure, grown: Mapping[Column, float], bound: float) -> Counts | None:
+    """Both columns are needed: a histogram has all its buckets or none."""
+    total = _sum(grown, (Column(selector, math.inf) for selector in measure.total))
+    below = _sum(grown, (Column(selector, bound) for selector in measure.total))
+    return None if total is None or below is None else _cut(total, total - below)
+
+
+def _cut(total: float, bad: float) -> Counts:
+    return Counts(total, min(max(bad, 0), total))
+
+
+def _sum(grown: Mapping[Column, float], columns: Iterable[Column]) -> float | None:
+    found = [grown[column] for column in columns if column in grown]
+    return sum(found) if found else None
 
 
 def common_bound(threshold: float, arms: Iterable[Collection[float]]) -> float | None:

@@ -20,7 +20,7 @@ from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Outcome, StableStatus, Stage
 
-from . import commands, notice, parity, plan, rebuild
+from . import commands, measures, notice, parity, plan, rebuild
 from .draft import Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
@@ -134,6 +134,8 @@ def target_of(spec: ModelReleaseSpec | None, obs: Observation) -> Target:
     if obs.policy_missing:
         words = f"ReleasePolicy {obs.policy_missing} does not exist; create it or remove spec.policyRef"
         return Why(Phase.PENDING, Reason.POLICY_NOT_FOUND, words)
+    if wrong := measures.refused(spec, obs.policy):
+        return Why(Phase.INVALID, Reason.INVALID_SPEC, f"{wrong}; what serves goes on serving; correct it")
     version = str(spec.model.version)
     if spec.model.alias is not None:
         held = obs.registry.aliases.get(spec.model.alias)

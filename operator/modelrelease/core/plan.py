@@ -6,15 +6,15 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from modelrelease.api.base import parse_duration
 from modelrelease.api.phases import Phase
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
 
 from . import checks, endpoints, parity
+from .measures import measures
 from .observation import Observation
 from .revision import Revision
-from .wants import AliasWrite, Measure, RegistryWant, SampleWant, Wants
+from .wants import AliasWrite, RegistryWant, SampleWant, Wants
 
 DEFAULT_REPLICAS = 2
 REGISTRY_MAX_AGE = timedelta(seconds=60)
@@ -86,18 +86,6 @@ def other_slot(slot: Slot) -> Slot:
     return "b" if slot == "a" else "a"
 
 
-def measures(asked: Revision, runs: Revision) -> tuple[Measure, ...]:
-    """How the checks of revision `asked` are counted on the pods of revision `runs`, in the words of its runtime."""
-    known, out = runs.preset, []
-    for check in asked.checks:
-        if check.latency is not None:
-            bound = parse_duration(check.latency.slower_than).total_seconds()
-            out.append(Measure(check.name, known.histograms[check.latency.metric], slower_than_s=bound))
-        else:
-            out.append(Measure(check.name, known.requests, bad=known.errors))
-    return tuple(out)
-
-
 def wants(
     spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Observation, target: Revision | None
 ) -> Wants:
@@ -151,10 +139,15 @@ def _samples(status: ModelReleaseStatus, obs: Observation) -> SampleWant | None:
     revision = obs.revisions.get(candidate.key)
     if revision is None or not revision.checks:
         return None
-    arms = {revision.revision: measures(revision, revision)}
     former = obs.revisions.get(stable.key) if stable else None
-    if former is not None:
-        arms[former.revision] = measures(revision, former)
+    arms = [revision] if former is None else [revision, former]
     evidence = checks.decode(status.evidence, revision)
     since = evidence.at if evidence else candidate.stage_since
-    return SampleWant(obs.namespace, obs.release, arms, since)
+    return SampleWant(
+        obs.namespace,
+        obs.release,
+        {arm.revision: measures(revision, arm) for arm in arms},
+        since,
+        in_flight={arm.revision: arm.preset.in_flight for arm in arms},
+        progress={arm.revision: arm.preset.progress for arm in arms},
+    )

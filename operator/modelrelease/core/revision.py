@@ -99,7 +99,8 @@ def desired(
     known = preset(spec.workload.runtime)
     ports = spec.workload.ports
     http = ports.http if ports else known.http_port
-    metrics = (ports.metrics or ports.http) if ports else known.metrics_port
+    beside = known.metrics_port if known.metrics_port != known.http_port else http
+    metrics = (ports.metrics if ports else None) or beside
     gates, checks, phases = spec.gates, spec.checks or known.checks, spec.rollout.phases
     if policy is not None and spec.policy_ref is not None:
         prefix = spec.policy_ref.name

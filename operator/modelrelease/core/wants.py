@@ -63,16 +63,29 @@ class RegistryWant:
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """How one check counts. Exactly one of `bad` and `slower_than_s` is set.
+class Queries:
+    """PromQL of counters as a person wrote it, with $(namespace), $(pods) and $(revision) not yet filled in."""
 
-    total and bad are counters; with slower_than_s, total is a histogram's base name and slower requests are bad.
+    total: str
+    bad: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How one check counts on the pods of one revision; one of these forms.
+
+    Counters: the selectors of `total` summed, and `bad` as a sum of (factor, selector). Latency: `slower_than_s` holds
+    the bounds, and `total` the histograms, by names without `_bucket`. `gauge`: a value as it stands. `custom`: own
+    queries. `lacks`: why the revision's runtime cannot tell at all.
     """
 
     check: str
-    total: Selector
-    bad: Selector | None = None
-    slower_than_s: float | None = None
+    total: tuple[Selector, ...] = ()
+    bad: tuple[tuple[float, Selector], ...] = ()
+    slower_than_s: tuple[float, ...] = ()
+    gauge: Selector | None = None
+    custom: Queries | None = None
+    lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +93,16 @@ class SampleWant:
     """Increments of these measures for the pods of these revisions, for every grid point after `since`.
 
     arms: for each revision digest its measures' names are the same; stable and candidate may run different runtimes.
+    in_flight, progress: by revision digest, gauges and counters whose series are added up for each pod.
+    endpoint: as in RegistryWant.
     """
 
     namespace: str
     release: str
     arms: Mapping[str, tuple[Measure, ...]]
     since: datetime
+    in_flight: Mapping[str, tuple[Selector, ...]] = field(default_factory=dict)
+    progress: Mapping[str, tuple[Selector, ...]] = field(default_factory=dict)
     endpoint: EndpointRef | None = EndpointRef()
 
 

@@ -2,14 +2,15 @@
 
 Concurrency: all state belongs to the event loop. A round reads one grid point for all releases that are due there, in
 chunks, each chunk in a thread of a small pool; nothing else waits for it. Releases at the newest point go first; those
-that lag behind (after a restart, or an outage) are read back one older point a round, oldest first.
+that lag behind (after a restart, or an outage) are read back one older point a round, oldest first. A release with
+queries of its own waits for those alone, in other threads.
 
 Every interval begins where a poll ended, at a grid point, and is worked out from what Prometheus holds for its two ends
 and nothing else. Whoever asks for polls after a given poll therefore gets the same ones: a new leader, or this
 process after an outage. For this, scrapes must be stored when a point is read: `lag` is at least the scrape timeout.
 
-Not here: queries (engine.readings), differences (core.counters), evidence (core). The rule: a failure makes no poll,
-nor loses one that Prometheus can still tell.
+Not here: queries (engine.readings, engine.custom), differences (core.counters), evidence (core). The rule: a failure
+makes no poll, nor loses one that Prometheus can still tell.
 """
 
 from __future__ import annotations
@@ -24,22 +25,29 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from modelrelease.api.reasons import Reason
+from modelrelease.clients.prometheus import Refused
 from modelrelease.core import counters
-from modelrelease.core.counters import Column, Snapshot
 from modelrelease.core.observation import PodPoll, Poll, Samples, Unavailable
 from modelrelease.core.wants import SampleWant
 
-from . import readings
+from . import custom, readings
 from .queue import Key
 from .readings import Instant, Read, Release
+from .shortage import shortage
 
 logger = logging.getLogger(__name__)
 
 MEMORY = 720
 """Grid points that are read back at most, and polls kept; older ones are given up (an hour at the default step)."""
 
-CHUNK = 100
-"""Releases asked for in one query."""
+PATIENCE = 6
+"""Grid points between two tries to read a release that Prometheus refuses to answer for."""
+
+CUSTOM_LIMIT_S = 6.0
+"""For all queries of its own that a release has, at one grid point."""
+
+CUSTOM_PAUSE = timedelta(seconds=30)
+"""A check is not asked for again so soon after its own queries failed, so that it takes no threads from others."""
 
 CATCH_UP_PAUSE_S = 0.02
 """Between two rounds that read back, so that a restart does not press Prometheus."""
@@ -50,7 +58,9 @@ class _Sampled:
     """One release's progress.
 
     due: the grid point to read next. known: points that polls may be asked from: where sampling began and where polls
-    ended. held_at: the newest grid point at the time when the last read failed.
+    ended. held_until: a grid point until which no more reads are tried, since the last one failed. alone: Prometheus
+    refused a query for this release, so that it shares none with others. busy: its own queries are being asked. rests:
+    by check, why its own queries failed, and until when they are not asked again.
     """
 
     release: Release
@@ -58,7 +68,10 @@ class _Sampled:
     known: set[datetime]
     polls: deque[Poll] = field(default_factory=lambda: deque(maxlen=MEMORY))
     problem: Unavailable | None = None
-    held_at: datetime | None = None
+    held_until: datetime | None = None
+    alone: bool = False
+    busy: bool = False
+    rests: dict[str, tuple[str, datetime]] = field(default_factory=dict)
 
 
 class Sampler:
@@ -73,6 +86,7 @@ class Sampler:
         tick_s: float = 5,
         lag_s: float | None = None,
         threads: int = 4,
+        custom_threads: int = 8,
     ) -> None:
         """tick_s: the grid's step, at least the scrape interval. lag_s: how long a point may fill; else a tick."""
         self._prometheus = prometheus
@@ -81,6 +95,8 @@ class Sampler:
         self._step = timedelta(seconds=tick_s)
         self._lag = self._step if lag_s is None else timedelta(seconds=lag_s)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prometheus")
+        self._custom_pool = ThreadPoolExecutor(custom_threads, thread_name_prefix="custom-query")
+        self._asking: set[asyncio.Task[None]] = set()
         self._sampled: dict[Key, _Sampled] = {}
         self._changed = asyncio.Event()
 
@@ -93,7 +109,7 @@ class Sampler:
             self._sampled.pop(key, None)
             return
         held = self._sampled.get(key)
-        if held is None or held.release.want.arms != want.arms or want.since not in held.known:
+        if held is None or want.since not in held.known or replace(held.release.want, since=want.since) != want:
             self._sampled[key] = self._begin(want)
             self._changed.set()
             return
@@ -127,7 +143,10 @@ class Sampler:
     async def close(self) -> None:
         """Start nothing more. Queries under way end by the client's timeout; their answers go nowhere."""
         self._sampled.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for task in self._asking:
+            task.cancel()
+        for pool in (self._pool, self._custom_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, want: SampleWant) -> _Sampled:
         first = counters.first_point(want.since, self._step)
@@ -145,8 +164,14 @@ class Sampler:
                 if held.release.before is not None:
                     logger.warning("polls of %s/%s before %s are given up", *key, oldest_kept.isoformat())
                 anew = self._begin(held.release.want)
-                self._sampled[key] = replace(anew, due=oldest_kept, problem=held.problem, held_at=held.held_at)
-        waiting = [held for held in self._sampled.values() if held.due <= newest and held.held_at != newest]
+                self._sampled[key] = replace(
+                    anew, due=oldest_kept, problem=held.problem, held_until=held.held_until, alone=held.alone
+                )
+        waiting = [
+            held
+            for held in self._sampled.values()
+            if held.due <= newest and not held.busy and (held.held_until is None or held.held_until <= newest)
+        ]
         if not waiting:
             return []
         points = {held.due for held in waiting}
@@ -154,12 +179,15 @@ class Sampler:
         return [held for held in waiting if held.due == point]
 
     async def _round(self, due: list[_Sampled], newest: datetime) -> None:
+        """Read one point. A release that begins anew meanwhile keeps nothing of it."""
         point = due[0].due
-        chunks = [due[begin : begin + CHUNK] for begin in range(0, len(due), CHUNK)]
-        await asyncio.gather(*(self._read(chunk, point, newest) for chunk in chunks))
+        of = {id(held.release): held for held in due}
+        batches = list(readings.batches(held.release for held in due if not held.alone))
+        batches += [[held.release] for held in due if held.alone]
+        await asyncio.gather(*(self._read([of[id(one)] for one in batch], point, newest) for batch in batches))
 
-    async def _read(self, chunk: list[_Sampled], point: datetime, newest: datetime) -> None:
-        releases = [held.release for held in chunk]
+    async def _read(self, batch: list[_Sampled], point: datetime, newest: datetime) -> None:
+        releases = [held.release for held in batch]
         try:
             found = await asyncio.get_running_loop().run_in_executor(
                 self._pool, readings.read, self._prometheus, releases, point
@@ -169,26 +197,64 @@ class Sampler:
             logger.exception("counters at %s could not be read", point.isoformat())
             problem = Unavailable(Reason.PROMETHEUS_ERROR, "counters could not be read; see the operator's log")
             found = [problem] * len(releases)
-        results = dict(zip(chunk, found, strict=True))
-        for key, held in list(self._sampled.items()):
-            if held in results:  # what was replaced or forgotten meanwhile is not
-                self._take(key, held, results[held], newest)
+        for held, one in zip(batch, found, strict=True):
+            if isinstance(one, Read) and custom.measures(held.release.want):
+                held.busy = True
+                task = asyncio.create_task(self._ask_own(held, one, newest))
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+            else:
+                self._take(held, one, newest)
 
-    def _take(self, key: Key, held: _Sampled, found: Read | Unavailable, newest: datetime) -> None:
+    async def _ask_own(self, held: _Sampled, found: Read, newest: datetime) -> None:
+        """Add what the release's own queries give. Whatever they do, the rest of the snapshot counts."""
+        now = self._now()
+        want, snapshot = held.release.want, found.snapshot
+        answers: dict[str, custom.Found | str] = {
+            check: words for check, (words, until) in held.rests.items() if until > now
+        }
+        loop = asyncio.get_running_loop()
+        asked = {
+            loop.run_in_executor(self._custom_pool, custom.read, self._prometheus, want, measure, snapshot): check
+            for check, measure in custom.measures(want).items()
+            if check not in answers
+        }
+        held.rests = {check: rest for check, rest in held.rests.items() if check in answers}
+        done, late = await asyncio.wait(asked, timeout=CUSTOM_LIMIT_S) if asked else (set(), set())
+        for future in late:
+            future.cancel()
+            answers[asked[future]] = f"its queries took longer than {CUSTOM_LIMIT_S:g} s"
+        for future in done:
+            error = future.exception()
+            if error is not None:
+                logger.error("queries of check %s could not be asked", asked[future], exc_info=error)
+            answers[asked[future]] = "its queries could not be asked" if error is not None else future.result()
+        for check in asked.values():
+            if isinstance(words := answers[check], str):
+                held.rests[check] = (words, now + CUSTOM_PAUSE)
+        held.busy = False
+        self._take(held, found._replace(snapshot=custom.with_found(snapshot, answers)), newest)
+        self._changed.set()
+
+    def _take(self, held: _Sampled, found: Read | Unavailable, newest: datetime) -> None:
         """Carry one release on by one grid point, or hold it there until the grid moves on."""
+        key = (held.release.want.namespace, held.release.want.release)
+        if self._sampled.get(key) is not held:
+            return  # replaced or forgotten meanwhile
         news = False
+        held.alone = isinstance(found, Refused)
         if isinstance(found, Unavailable):
-            held.held_at = newest
+            held.held_until = newest + (PATIENCE if held.alone else 1) * self._step
             problem: Unavailable | None = found
         else:
             news = self._advance(held, found)
             held.due += self._step
-            problem = _no_data(held.release.want, found.snapshot) if held.due > newest else held.problem
+            problem = shortage(held.release.want, found.snapshot) if held.due > newest else held.problem
             if held.due <= newest and problem is not None and problem.reason is not Reason.NO_DATA:
                 problem = None  # reading back: Prometheus answers again
         before = held.problem
         if problem is not None:
-            same = before is not None and (before.reason, before.message) == (problem.reason, problem.message)
+            same = before is not None and _cause(before) == _cause(problem)
             problem = replace(problem, since=before.since if before and same else self._now())
         held.problem = problem
         if news or problem != before:
@@ -202,50 +268,28 @@ class Sampler:
             return False
         if not counters.closes(before, after):
             return False
-        grown = counters.increments(before, after, found.gaps)
+        want = held.release.want
         arms: dict[str, dict[str, PodPoll]] = {}
-        for pod, own in grown.items():
-            found_of = counters.counts(held.release.want.arms[pod.revision], own, _bounds_of(after, pod.revision))
-            if found_of:
-                counts = {check: (count,) for check, count in found_of.items()}
-                arms.setdefault(pod.revision, {})[pod.name] = PodPoll(counts)
+        for pod, own in counters.increments(before, after, found.gaps).items():
+            measures, reading = want.arms[pod.revision], after.pods[pod]
+            bounds = {check: bound for (of, check), bound in after.bounds.items() if of == pod.revision}
+            poll = PodPoll(
+                counters.counts(measures, own, bounds),
+                counters.gauges(measures, reading),
+                counters.in_flight(want.in_flight.get(pod.revision, ()), reading),
+                counters.progress(want.progress.get(pod.revision, ()), own),
+            )
+            if poll != PodPoll():
+                arms.setdefault(pod.revision, {})[pod.name] = poll
         held.release.before = after
         if not arms:
             return False
         held.polls.append(Poll(after.at, arms))
         held.known.add(after.at)
-        return any(
-            part.total
-            for arm in arms.values()
-            for pod in arm.values()
-            for count in pod.counts.values()
-            for part in count
-        )
+        pods = [pod for arm in arms.values() for pod in arm.values()]
+        return any(part.total or pod.in_flight for pod in pods for count in pod.counts.values() for part in count)
 
 
-def _bounds_of(snapshot: Snapshot, revision: str) -> dict[str, float]:
-    return {check: bound for (of, check), bound in snapshot.bounds.items() if of == revision}
-
-
-def _no_data(want: SampleWant, snapshot: Snapshot) -> Unavailable | None:
-    """The first thing that is missing for some check of some arm, None if nothing is."""
-    for revision, measures in want.arms.items():
-        arm = [reading for pod, reading in snapshot.pods.items() if pod.revision == revision]
-        if not arm:
-            hint = f"is {readings.REVISION} a label of their scrape target?"
-            return Unavailable(Reason.NO_DATA, f"Prometheus has scraped no pod of revision {revision}; {hint}")
-        columns = {column for reading in arm for column in reading.counters}
-        for measure in measures:
-            bound = snapshot.bounds.get((revision, measure.check))
-            if measure.slower_than_s is None:
-                name, present = measure.total.metric, Column(measure.total) in columns
-            else:
-                name = f"{measure.total.metric}_bucket"
-                present = any(column.selector == measure.total for column in columns)
-                if bound is None and (revision, measure.total) not in snapshot.unborn:
-                    what = f"no bucket of {name} at or below {measure.slower_than_s:g} s is common to all revisions"
-                    return Unavailable(Reason.NO_DATA, f"check {measure.check}: {what}")
-            if not present:
-                what = f"pods of revision {revision} give no {name}; it may appear with their first request"
-                return Unavailable(Reason.NO_DATA, f"check {measure.check}: {what}")
-    return None
+def _cause(problem: Unavailable) -> bool:
+    """Whether data are missing, rather than Prometheus: an outage has one beginning, however it shows itself."""
+    return problem.reason is Reason.NO_DATA

@@ -147,9 +147,11 @@ class CountedPrometheus:
     def __init__(self, prometheus: PrometheusClient) -> None:
         self._prometheus = prometheus
 
-    def instant(self, query: str, at: datetime) -> list[Series] | Unavailable:
+    def instant(
+        self, query: str, at: datetime, *, timeout_s: float | None = None, limit: int | None = None
+    ) -> list[Series] | Unavailable:
         """As the client does."""
-        answer = self._prometheus.instant(query, at)
+        answer = self._prometheus.instant(query, at, timeout_s=timeout_s, limit=limit)
         PROMETHEUS_REQUESTS.labels(_outcome(answer)).inc()
         return answer
 
