@@ -105,12 +105,12 @@ def _times(spread: Spread | None) -> str:
 def _phase_table(phases: Sequence[PhaseForecast]) -> str:
     head = ("PHASE", "WEIGHT", "PODS", "LASTS", "REQUESTS", "CHECK", "PASS NEEDS", "SEES FROM")
     rows: list[tuple[str, ...]] = []
-    for place, phase in enumerate(phases):
+    for phase in phases:
         own = (phase.name, f"{phase.weight}%", str(phase.pods), words(phase.duration_s), number(phase.requests))
         for line, item in enumerate(phase.checks or ()):
             needed = "never" if item.needed is None else number(item.needed)
-            if place == len(phases) - 1:
-                needed = "-"  # the last phase waits for no pass
+            if item.excused:
+                needed = "-"
             seen = share(item.smallest) if item.smallest is not None else "-"
             if not item.compared:
                 needed = seen = "-"
@@ -125,7 +125,7 @@ def _warnings(phases: Iterable[PhaseForecast]) -> list[str]:
     for phase in phases:
         if phase.decides:
             continue
-        never = [item.check for item in phase.checks if item.compared and item.needed is None]
+        never = [item.check for item in phase.checks if item.compared and not item.excused and item.needed is None]
         why = f"at this margin {', '.join(never)} can never pass" if never else "its evidence takes longer than that"
         said = f"warning: phase {phase.name} cannot decide in its timeout of {words(phase.timeout_s)}: {why}"
         out.append(doubtful(fold(said)))
@@ -211,6 +211,7 @@ def phases_as_json(phases: Sequence[PhaseForecast]) -> list[dict[str, Any]]:
                 {
                     "name": item.check,
                     "compared": item.compared,
+                    "excused": item.excused,
                     "requestsNeeded": None if item.needed is None else round(item.needed),
                     "smallestDetectable": item.smallest,
                 }

@@ -94,8 +94,8 @@ def _harmless(summary: Summary, standings: Sequence[Standing]) -> Iterator[str]:
             f"({share(item.allowed)} allowed), so this canary is meant to pass{how}."
         )
     if summary.promoted.share >= _OFTEN and summary.to_promote is not None:
-        yield f"It is promoted in {percent(summary.promoted.share)} of the runs, in half of them within "
-        yield f"{words(summary.to_promote.median)}."
+        often, half = percent(summary.promoted.share), words(summary.to_promote.median)
+        yield f"It is promoted in {often} of the runs, in half of them within {half}."
     elif summary.held.share > 1 - _OFTEN:
         yield f"In {percent(summary.held.share)} of the runs the evidence does not suffice and the weight stays held."
 
@@ -108,7 +108,7 @@ def _waits(subject: Subject, scenario: Scenario, phases: Sequence[PhaseForecast]
             yield "Every phase gets the requests that it needs within its duration."
         return
     phase = max(slow, key=lambda item: (not item.decides, item.waits_s))
-    waiting = [item for item in phase.checks if item.compared]
+    waiting = [item for item in phase.checks if item.compared and not item.excused]
     item = max(waiting, key=lambda item: math.inf if item.needed is None else item.needed)
     check = next(check for check in subject.checks if check.name == item.check)
     test = checks.plan(subject.candidate, check)

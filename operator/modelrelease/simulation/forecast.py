@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from modelrelease.api.base import parse_duration
 from modelrelease.api.checks import Check
-from modelrelease.core import checks, plan
+from modelrelease.core import checks, parity, plan
+from modelrelease.core.checks.plans import NEAR_PARITY
 from modelrelease.core.evidence import requests_expected, smallest_detectable
 from modelrelease.core.revision import margin_of
 
@@ -24,11 +25,13 @@ class CheckForecast:
 
     needed: canary requests until it passes, if the canary is as good as stable; None where its margin cannot be
     decided. smallest: the smallest bad share that the requests of the phase's duration reveal with about 80 %
-    probability; None where none is. compared: False where nothing can be compared with, or no pass is asked for.
+    probability; None where none is. compared: False where there is nothing to compare with. excused: no pass is asked
+    for in this phase, as it is the last one, or its pods get so little load that their latency proves nothing good.
     """
 
     check: str
     compared: bool
+    excused: bool
     needed: float | None
     smallest: float | None
 
@@ -113,14 +116,26 @@ def _phase(subject: Subject, scenario: Scenario, step: int) -> PhaseForecast:
     duration, timeout = (parse_duration(text).total_seconds() for text in (phase.duration, phase.timeout))
     per_s = scenario.traffic_per_s * weight / 100
     is_last = step == plan.last_step(revision)
-    found = tuple(_check(subject, check, scenario, weight, per_s * duration) for check in subject.checks)
-    waiting = [item for item in found if item.compared and not is_last]
+    pods = plan.pods_needed(subject.spec, revision, step, first=False)
+    light = parity.load(weight, pods, subject.replicas) < 1 / NEAR_PARITY
+    found = tuple(
+        _check(
+            subject,
+            check,
+            scenario,
+            weight,
+            per_s * duration,
+            excused=is_last or (light and checks.load_matters(check)),
+        )
+        for check in subject.checks
+    )
+    waiting = [item for item in found if item.compared and not item.excused]
     longest = max((item.needed or 0.0 for item in waiting), default=0.0) / per_s if per_s > 0 else 0.0
     decides = all(item.needed is not None for item in waiting) and longest <= timeout
     return PhaseForecast(
         name=phase.name,
         weight=weight,
-        pods=plan.pods_needed(subject.spec, revision, step, first=False),
+        pods=pods,
         duration_s=duration,
         timeout_s=timeout,
         requests=per_s * duration,
@@ -130,11 +145,13 @@ def _phase(subject: Subject, scenario: Scenario, step: int) -> PhaseForecast:
     )
 
 
-def _check(subject: Subject, check: Check, scenario: Scenario, weight: int, requests: float) -> CheckForecast:
+def _check(
+    subject: Subject, check: Check, scenario: Scenario, weight: int, requests: float, *, excused: bool
+) -> CheckForecast:
     test = checks.plan(subject.candidate, check)
     relative = test.margin.relative > 0.0
     if relative and weight >= 100:
-        return CheckForecast(check.name, False, None, None)
+        return CheckForecast(check.name, False, True, None, None)
     ratio = stable_per_canary(weight)
     needed: list[float | None] = []
     smallest: list[float | None] = []
@@ -144,4 +161,4 @@ def _check(subject: Subject, check: Check, scenario: Scenario, weight: int, requ
     known = [item for item in needed if item is not None]
     seen = [item for item in smallest if item is not None]
     whole = max(known) if len(known) == len(needed) else None
-    return CheckForecast(check.name, True, whole, min(seen, default=None))
+    return CheckForecast(check.name, True, excused, whole, min(seen, default=None))
