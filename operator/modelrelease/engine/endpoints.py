@@ -271,7 +271,7 @@ class Registries:
         self._wake = wake
         self._now = now
         self._allow_file_sources = allow_file_sources
-        self._pool = pool or Pool()
+        self._pool = Pool() if pool is None else pool
         self._timeout_s = timeout_s
         self._wants: dict[Key, RegistryWant] = {}
         self._refused: dict[Key, Unavailable] = {}
@@ -376,7 +376,7 @@ class Prometheuses:
         self._now = now
         self._tick_s = tick_s
         self._lag_s = lag_s
-        self._pool = pool or Pool()
+        self._pool = Pool() if pool is None else pool
         self._timeout_s = timeout_s
         self._refs: dict[Key, EndpointRef | None] = {}
         self._refused: dict[Key, Unavailable] = {}
