@@ -35,6 +35,7 @@ _KEPT = frozenset(
         "maximum",
         "minItems",
         "minLength",
+        "minProperties",
         "minimum",
         "pattern",
         "required",

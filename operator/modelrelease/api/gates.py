@@ -13,8 +13,12 @@ from pydantic.alias_generators import to_camel
 
 from .base import Name, SpecModel, list_map, one_of, rule, validations
 from .metric_gates import MetricGate, SliceGate, WinRateGate
+from .registry_gates import ArtifactGate, DatasetGate, EvaluatedWithGate, LineageGate, SignatureGate, TagGate, Tags
 
-KINDS = ("metric", "slices", "win_rate")
+KINDS = (
+    *("metric", "slices", "win_rate"),
+    *("lineage", "dataset", "signature", "evaluated_with", "tags", "tag", "artifact"),
+)
 """The fields of Gate of which exactly one is set; `core.gates` has one function for each."""
 
 
@@ -43,6 +47,17 @@ class Gate(SpecModel):
     metric: MetricGate | None = Field(None, description="Bounds for one metric.")
     slices: SliceGate | None = Field(None, description="Bounds for one metric on every slice.")
     win_rate: WinRateGate | None = Field(None, description="A win rate that is above a minimum beyond doubt.")
+    lineage: LineageGate | None = Field(None, description="What must be on record of the model's origin.")
+    dataset: DatasetGate | None = Field(None, description="Freshness and quality of the data, by their tags.")
+    signature: SignatureGate | None = Field(None, description="Inputs that the model must accept.")
+    evaluated_with: EvaluatedWithGate | None = Field(
+        None, description="The evaluation's image, engine arguments and GPU are those that will serve."
+    )
+    tags: Tags | None = Field(
+        None, description="Tags of the model version with the value that each must have: {validation_status: approved}."
+    )
+    tag: TagGate | None = Field(None, description="One tag of the model version, by value, by a list, or by presence.")
+    artifact: ArtifactGate | None = Field(None, description="The model's files stay what they were.")
     # Left out of the canonical form where they say nothing new: the digests of older revisions stay what they are.
     advisory: bool = Field(
         False, exclude_if=lambda value: not value, description="Its verdict is reported and never stops a release."

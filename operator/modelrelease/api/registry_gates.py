@@ -64,10 +64,8 @@ class DatasetGate(SpecModel):
     max_age_days: int | None = Field(
         None, ge=1, le=36500, description="The data must not be older, by the tag `collected_at`, an ISO date."
     )
-    min: Annotated[dict[str, float], AfterValidator(_check_keys)] | None = Field(
+    min: Annotated[dict[str, float], Field(min_length=1, max_length=16), AfterValidator(_check_keys)] | None = Field(
         None,
-        min_length=1,
-        max_length=16,
         json_schema_extra=_KEYS,
         description="Least value of any named tag, for example {completeness: 0.98, accuracy: 0.95}.",
     )
@@ -143,7 +141,7 @@ class ArtifactGate(SpecModel):
     tag: str | None = Field(
         None,
         min_length=1,
-        max_length=_KEY_MAX,
+        max_length=120,
         description="Tag of the model version that holds the digest of the files, for example `digest`. Default: the "
         "digest of the MLmodel file and of the list of files with their sizes.",
     )
@@ -151,7 +149,7 @@ class ArtifactGate(SpecModel):
 
 Tags = Annotated[
     dict[str, TagValue],
-    AfterValidator(_check_keys),
     Field(min_length=1, max_length=16, json_schema_extra=_KEYS),
+    AfterValidator(_check_keys),
 ]
 """Tags of the model version by name, each with the value that it must have."""

@@ -87,6 +87,13 @@ class TimelineEntry(StatusModel):
     reason: Annotated[str, Field(max_length=40)] = Field("", description="Why, one word; empty for weights.")
 
 
+class ArtifactPin(StatusModel):
+    """A digest of the model's files."""
+
+    source: Word = Field(description="Where it is from: the MLmodel file and the list of files, or a tag.")
+    digest: Word = Field(description="The digest.")
+
+
 class CandidateStatus(RevisionStatus):
     """The revision that is on its way."""
 
@@ -104,6 +111,9 @@ class CandidateStatus(RevisionStatus):
     exposed: bool = Field(False, description="True once it was given traffic.")
     hurried: bool = Field(False, description="A person ended the waits for time and evidence (command promote).")
     fast: bool = Field(False, description="True for a revision that this release promoted before: no gates, no phases.")
+    artifact: Annotated[tuple[ArtifactPin, ...], Field(max_length=4, json_schema_extra=list_map("source"))] = Field(
+        (), description="The model's files as they were when the release began; gates of kind artifact compare."
+    )
     retreats: int = Field(
         0, description="How often its traffic was taken back because pods were lost, not because it was worse."
     )

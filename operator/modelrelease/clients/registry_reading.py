@@ -112,13 +112,17 @@ def parse_model_file(content: bytes) -> ModelFile:
         document = yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"it is not YAML: {one_line(str(error))}") from error
-    signature = (document.get("signature") or {}) if isinstance(document, dict) else None
-    if not isinstance(signature, dict):
-        raise ValueError("it has not the shape of an MLmodel file")  # noqa: TRY004
-    inputs, params = signature.get("inputs"), signature.get("params")
-    if not isinstance(inputs, str | None) or not isinstance(params, str | None):
-        raise ValueError("its signature is not text")
-    return ModelFile(f"sha256:{hashlib.sha256(content).hexdigest()}", inputs or None, params or None)
+    if not isinstance(document, dict) or not isinstance(signature := document.get("signature") or {}, dict):
+        raise ValueError("it has not the shape of an MLmodel file")  # noqa: TRY004 - an answer, not an argument
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return ModelFile(digest, _schema_text(signature, "inputs"), _schema_text(signature, "params"))
+
+
+def _schema_text(signature: Mapping[Any, Any], name: str) -> str | None:
+    text = signature.get(name)
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"its signature's {name} are not JSON text")
+    return text or None
 
 
 def _run_facts(run_id: str, run: Any) -> RunFacts:

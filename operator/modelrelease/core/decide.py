@@ -417,7 +417,8 @@ def _baking(draft: Draft, target: Target) -> None:
 
 
 def _promotion_stop(draft: Draft, target: Target) -> Why | None:
-    """The former revision goes only when all pods of the new one are there; a holdback's share rises as any weight."""
+    """The former revision goes only when all pods of the new one are there and the gates still pass; a holdback's
+    share rises as any weight."""
     candidate = draft.candidate
     ready = draft.workload(candidate.revision).ready
     if ready < candidate.replicas:
@@ -425,7 +426,7 @@ def _promotion_stop(draft: Draft, target: Target) -> Why | None:
             f"v{candidate.version}: {ready} of {candidate.replicas} pods ready; the former revision stays until all are"
         )
         return Why(Phase.BAKING, Reason.STARTING, words)
-    stop = raise_stop(draft, target) if draft.weight(candidate.slot) < 100 else None
+    stop = raise_stop(draft, target) if draft.weight(candidate.slot) < 100 else gate_stop(draft)
     return Why(Phase.HELD, stop.reason, stop.message) if stop is not None else None
 
 

@@ -10,7 +10,7 @@ from modelrelease.api.phases import Phase
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
 
-from . import checks, endpoints, parity
+from . import checks, endpoints, gates, parity
 from .measures import measures
 from .observation import Observation
 from .revision import Revision
@@ -109,16 +109,23 @@ def _registry(
 ) -> RegistryWant | None:
     aliases = {spec.model.alias} if spec.model.alias else set()
     versions: set[str] = set()
+    judged: Revision | None = None
     candidate, stable, alias = status.candidate, status.stable, status.alias
     quarantined = target is not None and any(entry.key == target.key for entry in status.quarantine)
     if candidate is not None and not candidate.fast and candidate.stage is not Stage.RETURNING:
         versions.add(candidate.version)
+        judged = obs.revisions.get(candidate.key)
     elif candidate is not None and candidate.fast:
         pass  # what was promoted before needs nobody's word
     elif target is not None and not quarantined and (stable is None or stable.revision != target.revision):
         versions.add(target.version)
+        judged = target
     if versions and stable is not None:
         versions.add(stable.version)
+    of_candidate, of_champion = gates.wanted(judged.gates if judged else ())
+    parts = dict.fromkeys(versions, of_champion)
+    if judged is not None:
+        parts[judged.version] = of_candidate | parts.get(judged.version, frozenset())
     write = None
     set_alias = spec.registry.set_alias if spec.registry else None
     if set_alias and versions:
@@ -129,7 +136,7 @@ def _registry(
         write = AliasWrite(spec.model.name, alias.alias, alias.version, only_from)
     if not versions and not aliases:
         return None
-    return RegistryWant(spec.model.name, frozenset(versions), frozenset(aliases), REGISTRY_MAX_AGE, write)
+    return RegistryWant(spec.model.name, frozenset(versions), frozenset(aliases), REGISTRY_MAX_AGE, write, parts=parts)
 
 
 def _samples(status: ModelReleaseStatus, obs: Observation) -> SampleWant | None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from modelrelease.api.checks import Check
 from modelrelease.api.gates import Gate
 from modelrelease.api.reasons import Phase, Reason
-from modelrelease.api.status import Outcome, QuarantineEntry, Stage
+from modelrelease.api.status import ArtifactPin, Outcome, QuarantineEntry, Stage
 
 from . import gates, parity, plan
 from .draft import Draft, Harm, Why
@@ -118,7 +118,12 @@ def gate_stop(draft: Draft) -> Why | None:
         champion = Missing(Reason.MODEL_NOT_FOUND, words)
     if stable is not None and champion is None and revision.gates:
         return Why(Phase.GATING, Reason.REGISTRY_PENDING, f"reading the champion v{stable.version} from the registry")
-    context = gates.Context(draft.now, revision, former)
+    held = {item.source: item.digest for item in candidate.artifact}
+    pinned = gates.pin(revision.gates, versions.get(candidate.version), held)
+    if pinned != held:
+        pins = tuple(ArtifactPin(source=source, digest=digest) for source, digest in pinned.items())
+        draft.put_candidate(artifact=pins)
+    context = gates.Context(draft.now, revision, former, pinned)
     seen = gates.evaluate(revision.gates, versions.get(candidate.version), champion, context)
     draft.put(gates=seen)
     bad = [gate for gate in seen if gate.verdict in ("Fail", "InsufficientData") and not gate.advisory]

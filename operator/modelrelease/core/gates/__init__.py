@@ -15,13 +15,16 @@ from modelrelease.api.gates import Gate
 from modelrelease.api.status import GateStatus
 
 from ..observation import Lookup, Missing, ModelVersion, Unavailable
+from ..version_facts import Part
+from . import artifact, dataset, evaluated_with, lineage, signature, tags
+from .artifact import pin
 from .context import Context
 from .metric import metric
 from .slices import slices
 from .tradeoff import tradeoff
 from .win_rate import win_rate
 
-__all__ = ["Context", "evaluate", "tradeoff"]
+__all__ = ["Context", "evaluate", "pin", "tradeoff", "wanted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,49 @@ class _Kind:
     """judge(name, rules, candidate, champion, context), champion None while nothing serves.
 
     compares: whether these rules need the champion's evaluation; where that cannot be read the gate is Unavailable.
+    parts, champion_parts: what has to be read of the versions beside metrics and tags; of a candidate also the run.
     """
 
     judge: Callable[[str, Any, ModelVersion, ModelVersion | None, Context], GateStatus]
     compares: Callable[[Any], bool] = lambda rules: False
+    parts: Callable[[Any], frozenset[Part]] = lambda rules: frozenset()
+    champion_parts: Callable[[Any], frozenset[Part]] = lambda rules: frozenset()
 
 
 _KINDS: Mapping[str, _Kind] = {
     "metric": _Kind(metric, compares=lambda rules: rules.champion is not None),
     "slices": _Kind(slices, compares=lambda rules: rules.champion is not None),
-    "win_rate": _Kind(win_rate, compares=lambda rules: rules.judge is not None and rules.judge.same_as is not None),
+    "win_rate": _Kind(
+        win_rate,
+        compares=lambda rules: rules.judge is not None and rules.judge.same_as is not None,
+        champion_parts=lambda rules: frozenset({Part.RUN}) if rules.judge is not None else frozenset(),
+    ),
+    "lineage": _Kind(lineage.judge),
+    "dataset": _Kind(dataset.judge),
+    "signature": _Kind(
+        signature.judge,
+        compares=lambda rules: True,
+        parts=lambda rules: frozenset({Part.MODEL_FILE}),
+        champion_parts=lambda rules: frozenset({Part.MODEL_FILE}),
+    ),
+    "evaluated_with": _Kind(evaluated_with.judge),
+    "tags": _Kind(tags.judge_all),
+    "tag": _Kind(tags.judge),
+    "artifact": _Kind(
+        artifact.judge,
+        parts=lambda rules: frozenset() if rules.tag else frozenset({Part.MODEL_FILE, Part.FILES}),
+    ),
 }
+
+
+def wanted(gates: Sequence[Gate]) -> tuple[frozenset[Part], frozenset[Part]]:
+    """What has to be read of a candidate and of the champion for these gates. A candidate's run goes on record."""
+    of_candidate, of_champion = {Part.RUN}, set[Part]()
+    for gate in gates:
+        kind = _KINDS[gate.kind]
+        of_candidate |= kind.parts(gate.rules)
+        of_champion |= kind.champion_parts(gate.rules)
+    return frozenset(of_candidate), frozenset(of_champion)
 
 
 def evaluate(

@@ -23,6 +23,7 @@ from .findings import Findings
 MANIFEST = "MLmodel and file list"
 _SHOWN = 19  # sha256: and twelve digits
 _DIGEST_MAX = 128
+PINNED_MAX = 4
 
 
 def judge(
@@ -45,8 +46,11 @@ def judge(
 def pin(gates: Iterable[Gate], candidate: Lookup | None, pinned: Mapping[str, str]) -> dict[str, str]:
     """What is pinned, and the digests that these gates ask for and that can be told, by where they are from."""
     found = dict(pinned)
+    if not isinstance(candidate, ModelVersion):
+        return found
     for rules in (gate.artifact for gate in gates if gate.artifact is not None):
-        if isinstance(candidate, ModelVersion) and isinstance(digest := digest_of(rules, candidate), str):
+        digest = digest_of(rules, candidate)
+        if isinstance(digest, str) and len(found) < PINNED_MAX:
             found.setdefault(_from(rules), digest)
     return found
 

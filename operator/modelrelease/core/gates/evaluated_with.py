@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelrelease.api.registry_gates import EvaluatedWithGate
+from modelrelease.api.registry_gates import EvaluatedWithGate, ServingFact
 from modelrelease.api.status import GateStatus
 
 from .. import lineage
@@ -23,6 +23,7 @@ from .findings import Findings, unread
 IMAGE_TAG = "eval.image"
 ARGS_TAG = "eval.args"
 GPU_TAG = "eval.gpu_product"
+_TAGS: Mapping[ServingFact, str] = {"image": IMAGE_TAG, "args": ARGS_TAG, "gpuProduct": GPU_TAG}
 GPU_LABELS = ("nvidia.com/gpu.product", "cloud.google.com/gke-accelerator")
 PLACE_ARGS = frozenset({"model", "model-path", "model-name", "served-model-name", "host", "port", "api-key"})
 """Arguments that say which model runs where: they differ between an evaluation and a service, and change no answer."""
@@ -47,16 +48,16 @@ def judge(
         found.failed.append(f"the template has no container {gate.container}")
         return found.conclude(name)
     silent: list[str] = []
-    for fact, tag, compare in (
-        ("image", IMAGE_TAG, lambda value: _image(value, container, found)),
-        ("args", ARGS_TAG, lambda value: _args(value, container, found)),
-        ("gpuProduct", GPU_TAG, lambda value: _gpu(value, pod, found)),
-    ):
-        if fact not in gate.compare:
-            continue
-        value = logged(candidate, tag)
-        if value is not None:
-            compare(value)
+    for fact in sorted(gate.compare, key=list(_TAGS).index):
+        tag = _TAGS[fact]
+        if (value := logged(candidate, tag)) is not None:
+            match fact:
+                case "image":
+                    _image(value, container, found)
+                case "args":
+                    _args(value, container, found)
+                case "gpuProduct":
+                    _gpu(value, pod, found)
         elif gate.require:
             found.lacking.append(f"{tag} of the evaluation is not logged; set it as a tag of the version")
         else:
