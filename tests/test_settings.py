@@ -49,6 +49,10 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "MODELRELEASE_LOG_LEVEL": "DEBUG",
             "MODELRELEASE_KUBECONFIG": "/some/kubeconfig",
             "MODELRELEASE_KUBE_TIMEOUT_SECONDS": "3",
+            "MODELRELEASE_WEBHOOK_URL": "https://pipelines:8443/hook",
+            "MODELRELEASE_WEBHOOK_SECRET_FILE": str(file),
+            "MODELRELEASE_WEBHOOK_CA_FILE": str(file),
+            "MODELRELEASE_RECORD_RETENTION_DAYS": "30",
             "MODELRELEASE_RESYNC_SECONDS": "60",
         }
     )
@@ -72,6 +76,10 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         log_level="debug",
         kubeconfig="/some/kubeconfig",
         kube_timeout_s=3,
+        webhook_url="https://pipelines:8443/hook",
+        webhook_secret_file=str(file),
+        webhook_ca_file=str(file),
+        record_retention_days=30,
         resync_s=60,
     )
 
@@ -92,6 +100,14 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         pytest.param({"MODELRELEASE_TICK_SECONDS": "nan"}, "nan is not between 0.1 and 600", id="not a number"),
         pytest.param({"MODELRELEASE_WORKERS": "1.5"}, "'1.5' is not a whole number", id="half a worker"),
         pytest.param({"MODELRELEASE_WORKERS": "0"}, "0 is not between 1 and 256", id="no worker"),
+        pytest.param(
+            {"MODELRELEASE_WEBHOOK_URL": "https://pipelines"},
+            "MODELRELEASE_WEBHOOK_SECRET_FILE: needed with MODELRELEASE_WEBHOOK_URL",
+            id="a webhook that nobody signs",
+        ),
+        pytest.param(
+            {"MODELRELEASE_RECORD_RETENTION_DAYS": "0"}, "0 is not between 1 and 36500", id="records for no day"
+        ),
         pytest.param({"MODELRELEASE_LOG_LEVEL": "loud"}, "'loud' is none of debug, info, warning, error", id="a level"),
         pytest.param(
             {"MODELRELEASE_REGISTRY_ALLOW_FILE_SOURCES": "yes"}, "'yes' is neither true nor false", id="a flag"

@@ -12,17 +12,20 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from modelrelease.clients.connection import Credentials, fixed
 from modelrelease.clients.kube import Kube, KubeError
+from modelrelease.clients.webhook import Webhook, WebhookEndpoint
 from modelrelease.engine import telemetry
 from modelrelease.engine.endpoints import Directory, Prometheuses, Registries
 from modelrelease.engine.leader import Leader
+from modelrelease.engine.outbox import AuditLog, Outbox, Receiver, SignedWebhook
 from modelrelease.engine.queue import Key, WorkQueue
 from modelrelease.engine.reconcile import Reconciler
+from modelrelease.engine.records import RecordKeeper
 from modelrelease.engine.watch import Watch
 from modelrelease.settings import DEFAULT, Settings, SettingsError, from_environment
 
@@ -50,7 +53,10 @@ class Operator:
         self._prometheuses = Prometheuses(
             directory, self._wake, _utc_now, tick_s=settings.tick_s, lag_s=settings.sample_lag_s
         )
-        reconciler = Reconciler(kube, self._registries, self._prometheuses, _utc_now)
+        self._webhook = _webhook(settings)
+        self._outbox = _outbox(settings, kube, self._webhook)
+        self._records = RecordKeeper(kube, self._wake, self._outbox.wake)
+        reconciler = Reconciler(kube, self._registries, self._prometheuses, _utc_now, self._records)
         self._queue = WorkQueue(
             reconciler, workers=settings.workers, observer=telemetry.QueueMetrics(), expected=(KubeError,)
         )
@@ -84,6 +90,7 @@ class Operator:
         # kopf cancels what is started after it when it ends, so it comes last.
         working = _task(self._queue.run())
         reading = [_task(self._registries.run()), _task(self._prometheuses.run())]
+        reading += [_task(self._records.run()), _task(self._outbox.run())]
         watching = _task(self._watch.run(spawned=self._take_signals))
         stopped = _task(self._stop.wait())
         parts = {working, *reading, watching}
@@ -93,6 +100,8 @@ class Operator:
         if not holding.done():
             logger.info("draining")
             self._queue.drain()
+            self._records.drain()
+            self._outbox.drain()
             await asyncio.wait({working, holding}, timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
             # Another replica may be working already: write nothing more, not even what a drain would finish.
@@ -104,6 +113,8 @@ class Operator:
         telemetry.leading(False)
         await self._registries.close()
         await self._prometheuses.close()
+        if self._webhook is not None:
+            await self._webhook.close()
         self._watch.stop()
         await asyncio.wait({watching}, timeout=2)
         logger.info("ended")
@@ -135,6 +146,20 @@ def _directory(settings: Settings, kube: Kube) -> Directory:
     ca = Path(settings.registry_ca_file).read_text() if settings.registry_ca_file else None
     mine = Credentials(token=token, username=username, password=settings.registry_password, ca=ca)
     return Directory(kube, settings.endpoints, {DEFAULT: fixed(mine)})
+
+
+def _webhook(settings: Settings) -> Webhook | None:
+    if settings.webhook_url is None or settings.webhook_secret_file is None:
+        return None
+    return Webhook(WebhookEndpoint(settings.webhook_url, settings.webhook_secret_file, settings.webhook_ca_file))
+
+
+def _outbox(settings: Settings, kube: Kube, webhook: Webhook | None) -> Outbox:
+    receivers: list[Receiver] = [AuditLog()]
+    if webhook is not None:
+        receivers.append(SignedWebhook(webhook))
+    retention = timedelta(days=settings.record_retention_days)
+    return Outbox(kube, receivers, _utc_now, retention=retention, namespace=settings.namespace)
 
 
 def _task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -111,6 +111,19 @@ class Settings:
     kube_timeout_s: float = 10
     """Longest wait in seconds for one answer of the Kubernetes API; below the renew deadline of the Lease or equal."""
 
+    webhook_url: str | None = None
+    """URL that is told of promotions, rollbacks, blocked versions and wanted retraining. Default: none is told."""
+
+    webhook_secret_file: str | None = None
+    """File with the secrets that a webhook is signed with, one a line; read anew for every attempt. Required with
+    MODELRELEASE_WEBHOOK_URL."""
+
+    webhook_ca_file: str | None = None
+    """PEM file with the authorities that the webhook's certificate is checked against. Default: the system's."""
+
+    record_retention_days: int = 400
+    """After how many days a ReleaseRecord is deleted, once everybody has been told of it."""
+
     resync_s: float = 600
     """Within how many seconds every release is looked at once even if nothing happens, in case an event was missed."""
 
@@ -155,6 +168,10 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     if (token or token_file) and username:
         raise SettingsError("MLFLOW_TRACKING_TOKEN and MLFLOW_TRACKING_USERNAME: set one of them")
     named = read.endpoints("MODELRELEASE_ENDPOINTS_FILE")
+    webhook_url = read.url("MODELRELEASE_WEBHOOK_URL") if read.maybe("MODELRELEASE_WEBHOOK_URL") else None
+    webhook_secret_file = read.file("MODELRELEASE_WEBHOOK_SECRET_FILE")
+    if webhook_url is not None and webhook_secret_file is None:
+        raise SettingsError("MODELRELEASE_WEBHOOK_SECRET_FILE: needed with MODELRELEASE_WEBHOOK_URL, to sign with")
     in_cluster = read.maybe(_SERVICE_ACCOUNT) is not None
     kubeconfig = read.maybe("MODELRELEASE_KUBECONFIG") or (None if in_cluster else read.maybe("KUBECONFIG"))
     if kubeconfig is None and not in_cluster:
@@ -183,6 +200,10 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         log_level=level,
         kubeconfig=kubeconfig,
         kube_timeout_s=read.number("MODELRELEASE_KUBE_TIMEOUT_SECONDS", 10.0, 0.1, 300),
+        webhook_url=webhook_url,
+        webhook_secret_file=webhook_secret_file,
+        webhook_ca_file=read.file("MODELRELEASE_WEBHOOK_CA_FILE"),
+        record_retention_days=read.number("MODELRELEASE_RECORD_RETENTION_DAYS", 400, 1, 36500),
         resync_s=read.number("MODELRELEASE_RESYNC_SECONDS", 600.0, 10, 86400),
     )
 

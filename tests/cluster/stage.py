@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from modelrelease.clients.kube import (
     SERVICE,
     Kind,
     Kube,
+    KubeError,
     Object,
 )
 from modelrelease.clients.registry import RegistryClient, RegistryEndpoint
@@ -37,6 +39,7 @@ from modelrelease.core.render import REVISION_LABEL
 from modelrelease.core.wants import SampleWant
 from modelrelease.engine.queue import Key
 from modelrelease.engine.reconcile import Reconciler
+from modelrelease.engine.records import RecordKeeper
 from modelrelease.engine.refresh import RegistryRefresher
 
 NAME = "churn"
@@ -173,7 +176,8 @@ class Process:
         self.pool = Pool()
         self.woken = False
         self.refresher = RegistryRefresher(registry, self._wake, clock, pool=self.pool)
-        self.reconciler = Reconciler(kube, self.refresher, self.feed, clock)
+        self.records = RecordKeeper(kube, self._wake)
+        self.reconciler = Reconciler(kube, self.refresher, self.feed, clock, self.records)
 
     async def read_registry(self) -> None:
         """Let all look-ups that are due end."""
@@ -255,6 +259,8 @@ class Stage:
         worker = process or self.operator
         again = await worker.reconciler(self.key)
         await worker.read_registry()
+        with suppress(KubeError):  # as its queue does: it is tried again
+            await worker.records.create(self.key)
         return again
 
     async def until(self, done: Callable[[ModelReleaseStatus], bool], *, most: int = 80) -> ModelReleaseStatus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,8 @@ OPERATOR_RULES = {
     ("modelrelease.dev", "modelreleases"): "get list watch",
     ("modelrelease.dev", "releasepolicies"): "get list watch",
     ("modelrelease.dev", "modelreleases/status"): "patch",
+    ("modelrelease.dev", "releaserecords"): "get list create delete",
+    ("modelrelease.dev", "releaserecords/status"): "patch",
     ("apps", "deployments"): "get list watch create patch delete",
     ("apps", "controllerrevisions"): "get list create patch delete",
     ("", "services"): "get list watch create patch",
@@ -51,6 +54,9 @@ EVERYTHING = (
     "--set=registry.url=http://mlflow.mlflow.svc:5000",
     "--set=registry.credentialsSecret=mlflow",
     "--set=prometheus.url=https://prometheus.monitoring.svc",
+    "--set=webhook.url=https://pipelines.ml.svc/hooks",
+    "--set=webhook.secret=hook,webhook.caConfigMap=hook-ca",
+    "--set=records.retentionDays=30",
     "--set=tickSeconds=2.5",
     "--set=logLevel=debug",
     "--set=extraEnv[0].name=REQUESTS_CA_BUNDLE,extraEnv[0].value=/ca/ca.crt",
@@ -147,6 +153,9 @@ def account(apiserver: ControlPlane, namespace: str) -> Iterator[str]:
         pytest.param("patch", "modelrelease.dev/modelreleases/status", True, id="it writes status"),
         pytest.param("create", "apps/deployments", True, id="it creates Deployments"),
         pytest.param("patch", "gateway.networking.k8s.io/httproutes", True, id="it moves routes"),
+        pytest.param("create", "modelrelease.dev/releaserecords", True, id="it writes records"),
+        pytest.param("patch", "modelrelease.dev/releaserecords", False, id="it cannot change a record"),
+        pytest.param("patch", "modelrelease.dev/releaserecords/status", True, id="it notes what it has told"),
         pytest.param("patch", "modelrelease.dev/modelreleases", False, id="it cannot patch a spec"),
         pytest.param("update", "modelrelease.dev/modelreleases", False, id="it cannot update a spec"),
         pytest.param("command", "modelrelease.dev/modelreleases", False, id="it gives no commands"),
@@ -191,6 +200,8 @@ def test_people_get_their_rights_with_view_and_edit() -> None:
     assert "command" in rules(edit)["modelrelease.dev", "modelreleases"].split()
     assert ("modelrelease.dev", "modelreleases/status") not in rules(edit)
     assert ("modelrelease.dev", "releasepolicies") not in rules(edit)
+    assert rules(view)["modelrelease.dev", "releaserecords"] == "get list watch"
+    assert ("modelrelease.dev", "releaserecords") not in rules(edit), "nobody else writes the audit trail"
     without = render("--set=rbac.aggregateToDefaultRoles=false")
     assert [item["metadata"]["name"] for item in of_kinds(without, "ClusterRole")] == ["modelrelease"]
 
@@ -225,16 +236,34 @@ def test_the_environment_carries_what_the_values_say() -> None:
         assert full[key] == {"secretKeyRef": {"name": "mlflow", "key": key, "optional": True}}
 
 
-def test_the_operator_reads_its_settings_from_what_the_chart_sets() -> None:
+def test_the_operator_reads_its_settings_from_what_the_chart_sets(tmp_path: Path) -> None:
     variables = {name: value for name, value in environment(render(*EVERYTHING)).items() if isinstance(value, str)}
+    for name in ("MODELRELEASE_WEBHOOK_SECRET_FILE", "MODELRELEASE_WEBHOOK_CA_FILE"):
+        path = tmp_path / name
+        path.write_text("mounted")
+        variables[name] = str(path)
     settings = from_environment(variables | {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "POD_NAMESPACE": "ml"})
     assert (settings.registry_url, settings.prometheus_url) == (
         "http://mlflow.mlflow.svc:5000",
         "https://prometheus.monitoring.svc",
     )
     assert (settings.tick_s, settings.log_level) == (2.5, "debug")
+    assert (settings.webhook_url, settings.record_retention_days) == ("https://pipelines.ml.svc/hooks", 30)
     assert (settings.lease_name, settings.lease_namespace) == ("modelrelease", "ml")
     assert settings.port == container(render())["ports"][0]["containerPort"]
+
+
+def test_the_webhooks_secret_and_authorities_are_mounted_where_the_operator_reads_them() -> None:
+    full = environment(render(*EVERYTHING))
+    pod = find(render(*EVERYTHING), "Deployment")["spec"]["template"]["spec"]
+    volumes = {item["name"]: item for item in pod["volumes"]}
+    mounts = {item["name"]: item["mountPath"] for item in pod["containers"][0]["volumeMounts"]}
+    assert volumes["webhook"]["secret"]["secretName"] == "hook"
+    assert volumes["webhook-ca"]["configMap"]["name"] == "hook-ca"
+    assert full["MODELRELEASE_WEBHOOK_SECRET_FILE"] == f"{mounts['webhook']}/secret"
+    assert full["MODELRELEASE_WEBHOOK_CA_FILE"] == f"{mounts['webhook-ca']}/ca.crt"
+    with pytest.raises(ChartRefused, match=r"webhook\.secret is needed"):
+        render("--set=webhook.url=https://pipelines.ml.svc/hooks")
 
 
 def test_the_image_is_named_by_digest_where_there_is_one_and_by_version_else() -> None:

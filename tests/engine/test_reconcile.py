@@ -10,7 +10,7 @@ from modelrelease.clients.kube import CONTROLLER_REVISION, MODEL_RELEASE, Kind, 
 from modelrelease.core.observation import RegistryView, Samples
 from modelrelease.core.revision import to_data
 from modelrelease.engine.apply import Unapplied
-from modelrelease.engine.reconcile import Reconciler, Sampling
+from modelrelease.engine.reconcile import Reconciler, Recording, Sampling
 from modelrelease.engine.refresh import RegistryRefresher
 from tests.core.builders import NOW, idle, revision
 
@@ -68,10 +68,15 @@ class Silent:
     def samples(self, _: Any) -> Samples:
         return Samples()
 
+    def seen(self, _: Any) -> frozenset[str]:
+        return frozenset()
+
 
 async def test_children_that_the_api_server_refuses_are_told_as_one_event() -> None:
     kube, silent = Refusing(), Silent()
-    reconciler = Reconciler(cast(Kube, kube), cast(RegistryRefresher, silent), cast(Sampling, silent), lambda: NOW)
+    reconciler = Reconciler(
+        cast(Kube, kube), cast(RegistryRefresher, silent), cast(Sampling, silent), lambda: NOW, cast(Recording, silent)
+    )
     for _ in range(2):
         with pytest.raises(Unapplied):
             await reconciler(KEY)

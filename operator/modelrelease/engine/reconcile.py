@@ -11,12 +11,13 @@ foreign objects that stand in the way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal, Protocol
 
 from modelrelease.api.reasons import Reason
-from modelrelease.api.status import ModelReleaseStatus, Stage
+from modelrelease.api.status import EndingStatus, ModelReleaseStatus, Stage
 from modelrelease.clients.kube import MODEL_RELEASE, Conflict, Kube, KubeError, Object
 from modelrelease.core.announce import announce
 from modelrelease.core.decide import Decision, decide, target_of
@@ -59,6 +60,19 @@ class Sampling(Protocol):
         """What is known for this release now."""
 
 
+class Recording(Protocol):
+    """What a pass needs of the records; all calls return at once. `engine.records.RecordKeeper` has them."""
+
+    def want(self, key: Key, uid: str, endings: Sequence[EndingStatus]) -> None:
+        """Replace what a release's recorded status still waits for."""
+
+    def seen(self, key: Key) -> frozenset[str]:
+        """Names of the records that were ordered and are there."""
+
+    def forget(self, key: Key) -> None:
+        """The release is gone."""
+
+
 class Reconciler:
     """Works releases by key; what it remembers between passes is only what spares requests."""
 
@@ -68,11 +82,13 @@ class Reconciler:
         refresher: RegistryReading,
         sampler: Sampling,
         clock: Callable[[], datetime],
+        records: Recording,
     ) -> None:
         self._kube = kube
         self._refresher = refresher
         self._sampler = sampler
         self._clock = clock
+        self._records = records
         self._observer = Observer(kube)
         self._applier = Applier(kube)
 
@@ -96,6 +112,7 @@ class Reconciler:
         """The release is gone: ask nothing more for it."""
         self._refresher.want(key, None)
         self._sampler.want(key, None)
+        self._records.forget(key)
         self._observer.forget(key)
         self._applier.forget(key)
         telemetry.forget_release(key)
@@ -104,6 +121,7 @@ class Reconciler:
         # 1. observe
         now = self._clock()
         look = await self._observer.look(release, self._refresher.view(key), self._sampler.samples(key), now)
+        look = replace(look, observation=replace(look.observation, recorded=self._records.seen(key)))
         observation, target = look.observation, target_of(look.spec, look.observation)
         if isinstance(target, Revision):
             observation = await self._observer.judge_template(look, target)
@@ -116,6 +134,7 @@ class Reconciler:
             await self._record(key, release, decision.status)
         self._refresher.want(key, decision.wants.registry)
         self._sampler.want(key, decision.wants.samples)
+        self._records.want(key, release["metadata"]["uid"], decision.status.endings)
         telemetry.observe_release(key, look.status, decision.status)
         # 4. apply
         revisions = {**observation.revisions, **{item.key: item for item in decision.store}}

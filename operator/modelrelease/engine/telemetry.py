@@ -53,6 +53,12 @@ ROLLBACK_SECONDS = Histogram(
     "From the verdict against a candidate to the confirmed route without it.",
     buckets=_ROLLBACK_SECONDS,
 )
+RECORDS = Counter("modelrelease_records", "ReleaseRecords created, by outcome of the rollout.", ["outcome"])
+RECORDS_DROPPED = Counter(
+    "modelrelease_records_dropped", "Rollouts that ended without a ReleaseRecord, as none could be created for long."
+)
+RECORDS_WAITING = Gauge("modelrelease_records_waiting", "ReleaseRecords that somebody had yet to be told of, hourly.")
+DELIVERIES = Counter("modelrelease_deliveries", "Attempts to tell of a record, by sink and result.", ["sink", "result"])
 LEADER = Gauge("modelrelease_leader", "1 in the replica that leads, else 0.")
 BUILD = Gauge("modelrelease_build_info", "Version of the operator.", ["version"])
 
@@ -100,11 +106,27 @@ def observe_release(key: Key, before: ModelReleaseStatus, after: ModelReleaseSta
         if entry in before.history:
             break
         ROLLOUTS.labels(entry.outcome).inc()
+    RECORDS_DROPPED.inc(max(0, after.records_dropped - before.records_dropped))
     done = after.last_rollback
     if done is not None and done.seconds is not None:
         known = before.last_rollback
         if known is None or known.seconds is None or known.decided_at != done.decided_at:
             ROLLBACK_SECONDS.observe(done.seconds)
+
+
+def record_created(outcome: str) -> None:
+    """Count one ReleaseRecord."""
+    RECORDS.labels(outcome).inc()
+
+
+def records_waiting(count: int) -> None:
+    """Say how many records are not exported yet."""
+    RECORDS_WAITING.set(count)
+
+
+def delivery(sink: str, result: str) -> None:
+    """Count one attempt to tell a sink; result is ok or failed."""
+    DELIVERIES.labels(sink, result).inc()
 
 
 def forget_release(key: Key) -> None:
