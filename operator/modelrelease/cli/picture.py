@@ -99,8 +99,8 @@ def _evidence(axes: Axes, run: Run, size: float) -> None:
     ends, colour = _ENDS[run.outcome]
     if run.decided_s < run.ended_s or run.outcome != "Held":
         axes.axvline(run.decided_s / size, color=colour, linewidth=1.2)
-    axes.set_title(f"The same run: evidence of each check, {ends} at the end", fontsize=10, loc="left")
-    axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9), fontsize=9, frameon=False, ncols=3)
+    axes.set_title(f"The same run, {ends} at the end: evidence", fontsize=10, loc="left")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.98), fontsize=9, frameon=False, ncols=4, columnspacing=1.2)
     _plain(axes)
 
 

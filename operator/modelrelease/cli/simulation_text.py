@@ -40,12 +40,11 @@ def report(
 
 
 def _standing_lines(standings: Sequence[Standing], onset_s: float) -> str:
-    late = f" from {words(onset_s)} on" if onset_s else ""
     rows = [
         (
             item.check,
             f"{share(item.stable)} of stable",
-            f"{share(item.canary)} of canary{late}",
+            f"{share(item.canary)} of canary",
             item.what,
             f"allowed {share(item.allowed)}",
             good("within") if item.within else bad("WORSE"),
@@ -53,10 +52,12 @@ def _standing_lines(standings: Sequence[Standing], onset_s: float) -> str:
         for item in standings
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)] if rows else []
-    return "\n".join(
+    lines = [
         "  " + "  ".join([cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)] + [row[5]])
         for row in rows
-    )
+    ]
+    late = [f"  Until {words(onset_s)} the canary is as stable."] if onset_s else []
+    return "\n".join([*lines, *late])
 
 
 def _notes(what: Experiment) -> str | None:
@@ -94,7 +95,7 @@ def _result(summary: Summary) -> list[str]:
     costly = {name: cost for name, cost in summary.cost.items() if cost.most >= 0.5}
     for name, cost in costly.items():
         size = f"median {number(cost.median)}, 80% at most {number(cost.most)}"
-        lines.append(f"{'requests lost':<16}{size} to {name} until the traffic was back")
+        lines.append(f"{'requests lost':<16}{size}  {name}, until the traffic was back")
     return [line for line in lines if line]
 
 

@@ -33,7 +33,7 @@ def advise(
     phases: Sequence[PhaseForecast],
 ) -> str:
     """The paragraph."""
-    sentences = [*_outcome(subject, scenario, summary, standings, phases), *_waits(subject, scenario, phases)]
+    sentences = [*_outcome(subject, scenario, summary, standings, phases), *_waits(subject, scenario, summary, phases)]
     return " ".join(sentences)
 
 
@@ -100,11 +100,11 @@ def _harmless(summary: Summary, standings: Sequence[Standing]) -> Iterator[str]:
         yield f"In {percent(summary.held.share)} of the runs the evidence does not suffice and the weight stays held."
 
 
-def _waits(subject: Subject, scenario: Scenario, phases: Sequence[PhaseForecast]) -> Iterator[str]:
+def _waits(subject: Subject, scenario: Scenario, summary: Summary, phases: Sequence[PhaseForecast]) -> Iterator[str]:
     """What would let the slowest phase end in its time."""
     slow = [phase for phase in phases if not phase.decides or phase.waits_s > _NOTABLE * phase.duration_s]
     if not slow:
-        if any(item.compared for phase in phases for item in phase.checks):
+        if not summary.harmful and any(item.compared for phase in phases for item in phase.checks):
             yield "Every phase gets the requests that it needs within its duration."
         return
     phase = max(slow, key=lambda item: (not item.decides, item.waits_s))

@@ -171,6 +171,7 @@ class _World:
         event = min(others)
         self._now = min(arrives, event)
         if self._now >= self._horizon:
+            self._decide()  # to say what it waits for
             return
         if arrives <= self._now:
             self._poll(alone=event > arrives)
