@@ -31,21 +31,25 @@ EARLY_STAKE = 0.5
 DETECTION_Z = 0.8416
 """Standard normal quantile of the 80 % power that `smallest_detectable` asks for."""
 
-MOST_REQUESTS = 2.0**53
-"""Doubles count exactly up to here."""
+MOST_KEPT = 2.0**40
+"""No total grows past this: a thousand requests a second for thirty years."""
 
 FRACTION = 256.0
 """Sums of scores are remembered in these parts of a request."""
 
+_MOST_REQUESTS = 2.0**53  # doubles count exactly up to here
 _LEAST_TRAFFIC = 1e-6  # what extrapolation leaves of no request at all
 _SINGLE = struct.Struct(f"<{len(REGRESSION_BETS) + len(SAFETY_BETS)}f")
 _BELOW = 1.0 - 2.0**-23  # before rounding to single precision, so that no wealth is ever rounded up
 MOST_REQUESTS = 2.0**53
 """Doubles count exactly up to here."""
 
+MOST_KEPT = 2.0**40
+"""No total grows past this: a thousand requests a second for thirty years."""
+
 FRACTION = 256.0
 """Sums of scores are remembered in these parts of a request."""
-_MOST_FRACTIONAL = 2.0**44
+_MOST_FRACTIONAL = 2.0**32
 _LEAST_PIVOT_FACTOR = 0.05
 
 
@@ -266,8 +270,15 @@ def single(wealths: Sequence[float]) -> tuple[float, ...]:
 
 
 def add(before: Counts, increment: Counts) -> Counts:
-    """Totals, in whole requests or 256ths of one, up to 2**53."""
-    return Counts(_kept(before.total + increment.total), _kept(before.bad + increment.bad))
+    """Totals of two counts, as they are kept."""
+    return Counts(kept(before.total + increment.total), kept(before.bad + increment.bad))
+
+
+def kept(total: float) -> float:
+    """A total as status keeps it: whole, or in 256ths while it is small enough for them to count, up to 2**40."""
+    if total == int(total):
+        return min(total, MOST_KEPT)
+    return round(total * FRACTION) / FRACTION if total < _MOST_FRACTIONAL else min(float(round(total)), MOST_KEPT)
 
 
 def regression(wealth: Wealth) -> float:
@@ -363,7 +374,7 @@ def smallest_detectable(
 
 def _clipped(counts: Counts) -> Counts:
     total, bad = counts.total, counts.bad
-    if not (0.0 <= total <= MOST_REQUESTS and 0.0 <= bad < math.inf):
+    if not (0.0 <= total <= _MOST_REQUESTS and 0.0 <= bad < math.inf):
         raise ValueError(f"counts must be finite, not negative and at most 2**53, got {counts}")
     return counts if bad <= total else Counts(total, total)
 
@@ -371,13 +382,6 @@ def _clipped(counts: Counts) -> Counts:
 def _pooled(parts: Iterable[Counts]) -> Counts:
     listed = list(parts)
     return Counts(math.fsum(part.total for part in listed), math.fsum(part.bad for part in listed))
-
-
-def _kept(total: float) -> float:
-    """A total as `put` writes it: whole, or in 256ths while it is small enough for them to count."""
-    if total == int(total):
-        return min(total, MOST_REQUESTS)
-    return round(total * FRACTION) / FRACTION if total < _MOST_FRACTIONAL else float(round(total))
 
 
 def _log_terms(bet: float, margin: Margin, ratio: float) -> tuple[float, float, float]:

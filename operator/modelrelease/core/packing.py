@@ -8,7 +8,7 @@ hold is refused with a ValueError.
 import binascii
 import struct
 
-from .evidence import FRACTION, MOST_REQUESTS, REGRESSION_BETS, SAFETY_BETS, WEALTH_LIMIT, Counts, Wealth
+from .evidence import FRACTION, MOST_KEPT, REGRESSION_BETS, SAFETY_BETS, WEALTH_LIMIT, Counts, Wealth
 
 _FORMAT = "2"
 _PACKED = struct.Struct(f"<{len(REGRESSION_BETS) + len(SAFETY_BETS)}fd")
@@ -97,7 +97,7 @@ def unpack(packed: Packed) -> Wealth:
         raise ValueError("evidence holds a negative, endless or unknown wealth")
     polls, phase_polls = packed.whole(), packed.whole()
     totals = [Counts(packed.number(), packed.number()) for _ in range(4)]
-    if not all(0.0 <= counts.bad <= counts.total <= MOST_REQUESTS for counts in totals):
+    if not all(0.0 <= counts.bad <= counts.total <= MOST_KEPT for counts in totals):
         raise ValueError("evidence holds impossible counts")
     bets = len(REGRESSION_BETS)
     canary, stable, rollout_canary, rollout_stable = totals

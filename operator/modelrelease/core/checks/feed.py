@@ -185,7 +185,7 @@ def _weigh(
         canary_out, stable_out = memory.left_out
         canary_out += math.fsum(c[0].total for kind in split.keys() - set(common) for _, c in split[kind])
         stable_out += math.fsum(c[0].total for kind in split_beside.keys() - set(common) for _, c in split_beside[kind])
-        memory = replace(memory, apart=not common, left_out=(_whole(canary_out), _whole(stable_out)))
+        memory = replace(memory, apart=not common, left_out=(e.kept(canary_out), e.kept(stable_out)))
         if not common:
             return memory
         seen = [item for kind in common for item in split[kind]]
@@ -195,7 +195,7 @@ def _weigh(
         return _observed(memory, rule.test, pairs)
     load = math.fsum(counts[0].total for _, counts in seen) / len(seen)
     load_beside = math.fsum(counts[0].total for _, counts in beside) / len(beside)
-    loads = (_whole(memory.loads[0] + load), _whole(memory.loads[1] + load_beside))
+    loads = (e.kept(memory.loads[0] + load), e.kept(memory.loads[1] + load_beside))
     memory = replace(memory, loads=loads)
     light, heavy = is_light(memory), is_heavy(memory)
     memory = _observed(memory, rule.test, pairs, harm=not heavy, good=not light)
@@ -259,11 +259,6 @@ def _sums(pods: Sequence[tuple[str, tuple[e.Counts, ...]]], bounds: int) -> tupl
         )
         for bound in range(bounds)
     )
-
-
-def _whole(value: float) -> float:
-    """As it is kept: in whole units or 256ths of one."""
-    return value if value == int(value) else round(value * e.FRACTION) / e.FRACTION
 
 
 def _step(
@@ -340,8 +335,8 @@ def _remember(pods: Totals, rules: Sequence[_Rule], ours: Mapping[str, PodPoll])
             counts = pod.counts.get(rule.check.name)
             if counts:
                 first, at = counts[0], 2 * rule.place
-                totals[at] = _whole(totals[at] + first.total)
-                totals[at + 1] = _whole(totals[at + 1] + min(first.bad, first.total))
+                totals[at] = e.kept(totals[at] + first.total)
+                totals[at + 1] = e.kept(totals[at + 1] + min(first.bad, first.total))
     if len(pods) > PODS_KEPT:
         arm = [math.fsum(column) for column in zip(*pods.values(), strict=True)]
         kept = sorted(pods, key=lambda name: (-_standing(pods[name], arm), name))[:PODS_KEPT]
