@@ -1,7 +1,7 @@
 """A proxy in front of a Prometheus that breaks in the ways that Prometheus breaks.
 
-Here: the proxy and its modes, for tests on loopback and, with another `host`, on a whole cluster. Each mode changes what
-clients see from the next request on; requests that hang are let go, unanswered, when it changes.
+Here: the proxy and its modes, for tests on loopback and, with another `host`, on a whole cluster. Each mode changes
+what clients see from the next request on; requests that hang are let go, unanswered, when it changes.
 
     with FaultProxy("http://127.0.0.1:9090") as proxy:
         client(proxy.url)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from tests.clients.loopback import Answer, Request, Server, serve
 
 @dataclass
 class Pod:
-    """Counters of one pod; the test changes `samples` between scrapes. down: its scrapes fail."""
+    """Counters of one pod; the test changes `samples` between scrapes. down: its scrapes fail.
+
+    text: its whole exposition, in place of `samples`.
+    """
 
     name: str
     revision: str
@@ -30,6 +33,7 @@ class Pod:
     samples: dict[str, float] = field(default_factory=dict)
     down: bool = False
     scrapes: int = 0
+    text: Callable[[], str] | None = None
 
     def add(self, series: str, count: float = 1) -> None:
         """Count up a series, for example `http_requests_total{code="200"}`."""
@@ -38,7 +42,8 @@ class Pod:
     def _expose(self, _: Request) -> Answer:
         if self.down:
             return Answer(500)
-        text = "".join(f"{series} {value}\n" for series, value in self.samples.items())
+        samples = "".join(f"{series} {value}\n" for series, value in self.samples.items())
+        text = self.text() if self.text is not None else samples
         self.scrapes += 1
         return Answer(200, text.encode(), {"Content-Type": "text/plain; version=0.0.4"})
 
