@@ -17,7 +17,7 @@ from e2e.mlflow_server import MlflowServer
 from modelrelease.api.reasons import Reason
 from modelrelease.clients.connection import Credentials, fixed
 from modelrelease.clients.registry import RegistryClient, RegistryEndpoint, source_problem
-from modelrelease.clients.registry_reading import latest_points
+from modelrelease.clients.registry_metrics import latest_points
 from modelrelease.core.observation import AliasTarget, MetricValue, Missing, ModelVersion, Unavailable
 from modelrelease.core.wants import AliasWrite
 from tests.clients.loopback import HANG_UP, SILENCE, Answer, Request, serve

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,10 +19,11 @@ from typing import Any
 import yaml
 
 from modelrelease.api.reasons import Reason
-from modelrelease.core.observation import MetricValue, Missing, ModelVersion, Unavailable
+from modelrelease.core.observation import Missing, ModelVersion, Unavailable
 from modelrelease.core.version_facts import DatasetInput, FileEntry, ModelFile, Part, RunFacts, Unlisted
 
 from .failures import TooLargeError, one_line
+from .registry_metrics import evaluation, latest_points
 
 MODEL_FILE = "MLmodel"
 MODEL_FILE_LIMIT = 512 * 1024
@@ -63,12 +64,11 @@ def describe(
     read_run = bool(found.run_id) and (Part.RUN in parts or logged_as is None)
     run = source.found(lambda: source.runs.get_run(found.run_id)) if read_run else None
     if logged_as is not None:
-        # A deleted LoggedModel has no metrics; the run's would have lost their data sets.
         logged = source.found(lambda: source.runs.get_logged_model(logged_as))
-        metrics = latest_points(logged.metrics or ()) if logged else ()
+        metrics, metrics_from = evaluation(source.runs, logged, source.found, found.run_id or None, run)
     else:
         logged = None
-        metrics = latest_points(run.data._metric_objs) if run else ()
+        metrics, metrics_from = latest_points(run.data._metric_objs) if run else (), "Run"
     model_file = _model_file(source, found, logged_as) if Part.MODEL_FILE in parts else None
     files = _files(source, found, logged_as) if Part.FILES in parts else None
     return ModelVersion(
@@ -79,7 +79,7 @@ def describe(
         read_at=now(),
         run_id=found.run_id or None,
         metrics=metrics,
-        metrics_from="Run" if logged_as is None else "LoggedModel",
+        metrics_from=metrics_from,
         tags={**(run.data.tags if run else {}), **found.tags},
         own_tags=dict(found.tags),
         model_tags={**(logged.params or {}), **(logged.tags or {})} if logged else {},
@@ -88,20 +88,6 @@ def describe(
         model_file=model_file,
         files=files,
         parts=parts,
-    )
-
-
-def latest_points(points: Iterable[Any]) -> tuple[MetricValue, ...]:
-    """The latest point by (step, timestamp) of every key and data set; MLflow returns all that were ever logged."""
-    latest: dict[tuple[str, str | None, str | None], Any] = {}
-    for point in points:
-        series = (point.key, point.dataset_name or None, point.dataset_digest or None)
-        held = latest.get(series)
-        if held is None or (point.step, point.timestamp) >= (held.step, held.timestamp):
-            latest[series] = point
-    return tuple(
-        MetricValue(key, float(latest[key, name, digest].value), name, digest)
-        for key, name, digest in sorted(latest, key=lambda series: tuple(part or "" for part in series))
     )
 
 

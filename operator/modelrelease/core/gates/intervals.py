@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
-_STEPS = 50  # halvings: as many as a float has digits
+_STEPS = 40  # halvings of [0, 1]: far more digits than are shown
+_COARSE = 24  # halvings where a figure is only said to be about right
 _TINY = 1e-300
 _TERMS = 20_000  # of a million samples it takes about a thousand
 _SMALLEST_ALPHA = 1e-12
@@ -41,6 +43,7 @@ def wilson(share: Share, alpha: float) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))
 
 
+@lru_cache(maxsize=4096)  # gates are evaluated in every pass, on figures that hardly ever change
 def clopper_pearson(share: Share, alpha: float) -> tuple[float, float]:
     """Lower and upper exact limits (Clopper and Pearson 1934). Never crossed more often than alpha."""
     x, n = share.value * share.n, share.n
@@ -72,7 +75,7 @@ def p_value(below: Callable[[float], bool]) -> float:
     low, high = math.log(_SMALLEST_ALPHA), math.log(0.5)
     if below(_SMALLEST_ALPHA):
         return _SMALLEST_ALPHA
-    for _ in range(_STEPS):
+    for _ in range(_COARSE):
         middle = (low + high) / 2
         low, high = (low, middle) if below(math.exp(middle)) else (middle, high)
     return math.exp(high)
@@ -138,7 +141,7 @@ def enough(holds: Callable[[float], bool], *, most: float = 1e6) -> float | None
     if not holds(most):
         return None
     low, high = 1.0, most
-    for _ in range(_STEPS):
+    for _ in range(_COARSE):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high

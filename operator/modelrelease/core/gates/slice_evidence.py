@@ -12,9 +12,8 @@ above minus the margin (all must hold, so no correction is needed).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from modelrelease.api.metric_gates import ChampionBound
 
@@ -105,7 +104,8 @@ class _Difference:
         return math.hypot(self.pair.error, self.pair.champion_error)
 
 
-def weigh(pairs: Sequence[Pair], demand: Demand) -> list[Finding]:
+@lru_cache(maxsize=2048)  # gates are evaluated in every pass, on figures that hardly ever change
+def weigh(pairs: tuple[Pair, ...], demand: Demand) -> tuple[Finding, ...]:
     """One finding a slice."""
     differences = [_Difference(pair, demand) for pair in pairs]
     known = [item for item in differences if item.known]
@@ -119,7 +119,7 @@ def weigh(pairs: Sequence[Pair], demand: Demand) -> list[Finding]:
         else:
             # The strictest level is what a slice of this size would have to reach on its own.
             findings.append(_findable_or_lacking(item, demand, demand.alpha / len(known)))
-    return findings
+    return tuple(findings)
 
 
 def _unknown(item: _Difference, demand: Demand) -> Finding:

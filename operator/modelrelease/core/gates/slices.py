@@ -18,7 +18,7 @@ from .bounds import Bounds, Finding, former_value, judge
 from .context import Context
 from .metric import status_of
 from .slice_evidence import Demand, Pair, weigh
-from .values import TOLERANCE, Data, dataset_words, figure, lookup, number, sample_count, source_words
+from .values import TOLERANCE, Data, among, dataset_words, figure, lookup, number, sample_count, source_words
 
 _SHOWN = 3
 _CONFIDENCE = 0.95
@@ -141,7 +141,7 @@ def _judged(
         else:
             pairs.append(pair)
     if pairs and gate.champion is not None:
-        findings += weigh(pairs, _demand(gate, gate.champion))
+        findings += weigh(tuple(pairs), _demand(gate, gate.champion))
     return findings
 
 
@@ -206,7 +206,7 @@ def _summed_up(findings: Sequence[Finding], number_of_slices: int) -> Finding:
     failed = [item for item in findings if not item.ok]
     if not failed:
         tightest = min(findings, key=lambda item: float("inf") if item.headroom is None else item.headroom)
-        return replace(tightest, words=f"{number_of_slices} slices, the tightest {tightest.words}")
+        return replace(tightest, words=f"{among(number_of_slices)}{tightest.words}")
     failed.sort(key=lambda item: item.lacking)  # stable: by name within each
     more = f"; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
     return replace(failed[0], words="; ".join(item.words for item in failed[:_SHOWN]) + more)

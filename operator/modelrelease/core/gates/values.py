@@ -104,6 +104,11 @@ def count(value: float) -> str:
     return f"{math.floor(value + 0.5):,}"
 
 
+def among(slices: int) -> str:
+    """What stands before the words of the slice that decides."""
+    return "1 slice: " if slices == 1 else f"{slices} slices, the tightest "
+
+
 def told_apart(value: float, limit: float) -> tuple[str, str]:
     """Both with four significant digits, or as many more as it takes to see that they differ."""
     for digits in range(4, 9):

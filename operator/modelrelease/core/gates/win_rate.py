@@ -21,7 +21,7 @@ from .bounds import Finding
 from .context import Context
 from .intervals import Share, beta_cdf, clopper_pearson, holm, quantile, wilson
 from .metric import status_of
-from .values import TOLERANCE, Data, count, dataset_words, figure, lookup, number, sample_count, source_words
+from .values import TOLERANCE, Data, among, count, dataset_words, figure, lookup, number, sample_count, source_words
 
 _SHOWN = 3
 
@@ -235,4 +235,4 @@ def _summed_up(findings: Sequence[Finding], slices: int) -> Finding:
         words = "; ".join(item.words for item in failed[:_SHOWN]) + more
         return replace(figures, words=words, lacking=failed[0].lacking)
     tightest = min(findings, key=lambda item: float("inf") if item.headroom is None else item.headroom)
-    return replace(tightest, words=f"{slices} slices, the tightest {tightest.words}") if slices else tightest
+    return replace(tightest, words=f"{among(slices)}{tightest.words}") if slices else tightest
