@@ -68,6 +68,9 @@ class Silent:
     def samples(self, _: Any) -> Samples:
         return Samples()
 
+    def forget(self, *_: Any) -> None:
+        """There is nothing to forget."""
+
     def seen(self, _: Any) -> frozenset[str]:
         return frozenset()
 
@@ -86,3 +89,4 @@ async def test_children_that_the_api_server_refuses_are_told_as_one_event() -> N
     assert kind == "Warning"
     assert "HTTPRoute churn: HTTPRoute is not allowed here" in note
     assert note.endswith("everything else was written, and this is tried again")
+    reconciler.forget(KEY)

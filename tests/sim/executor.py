@@ -12,8 +12,9 @@ from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.core.announce import announce
 from modelrelease.core.decide import decide
 from modelrelease.core.drift import covers
+from modelrelease.core.record import Place, spec_of
 from modelrelease.core.render import REVISION_LABEL, Child, render
-from tests.sim.world import RELEASE, Change, Stored, World, weights_of
+from tests.sim.world import NAMESPACE, RELEASE, Change, Stored, World, weights_of
 
 Steps = Generator[str, None, bool]
 _ORDER = {"PodMonitor": 0, "Deployment": 1, "Service": 2, "HTTPRoute": 3}
@@ -44,7 +45,24 @@ def one_pass(world: World) -> Steps:
     children = render(spec, decision.status, revisions, RELEASE, route.body if route else None)
     wrote = yield from _apply(world, live, children, decision.status)
     announce(status, decision.status)
-    return changed or wrote
+    kept = yield from _keep(world, decision.status)
+    return changed or wrote or kept
+
+
+def _keep(world: World, status: ModelReleaseStatus) -> Steps:
+    """What the keeper of the records does beside the passes: create if absent, then know that it is there."""
+    kept = False
+    for item in status.endings:
+        if item.name in world.seen or world.faults.no_records:
+            continue
+        if item.name not in world.records:
+            yield "looked for a record"
+            number = len(world.records) + 1
+            world.records.setdefault(item.name, spec_of(item, Place(NAMESPACE, RELEASE, "uid", number)))
+            yield "created a record"
+        world.seen.add(item.name)
+        kept = True
+    return kept
 
 
 def _apply(

@@ -16,6 +16,7 @@ from modelrelease.api.reasons import Reason
 from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Outcome, StableStatus, Stage
 from modelrelease.core.decide import decide
 from modelrelease.core.observation import CAPACITY, CRASHES, ModelVersion, RegistryView
+from modelrelease.core.record import record_name
 from modelrelease.core.render import REVISION_LABEL, render
 from modelrelease.core.revision import Revision
 from tests.sim.world import RELEASE, Change, World, Write, weights_of
@@ -297,6 +298,8 @@ def judge(world: World) -> None:
         for rule in CHANGE_RULES:
             rule(change)
         rule_2_only_harm_rolls_back(world, change)
+        an_ended_rollout_is_remembered(world, change)
+    every_ended_rollout_leaves_one_record(world)
     for write in world.writes:
         for check in WRITE_RULES:
             check(write)
@@ -304,6 +307,36 @@ def judge(world: World) -> None:
     world.changes.clear()
     world.writes.clear()
     users_reach_a_deployment(world)
+
+
+# -- the audit trail --
+def an_ended_rollout_is_remembered(world: World, change: Change) -> None:
+    """A candidate that is not there any more, or began anew after it was blocked, has ended: note what it should leave.
+
+    Two rollouts of one revision never begin in the same millisecond, but here, where a pass takes no time: they count
+    as one.
+    """
+    before, after = change.before.candidate, change.after.candidate
+    if before is None or (after is not None and (after.key, after.started_at) == (before.key, before.started_at)):
+        return
+    name = record_name(RELEASE, before.started_at, before.revision)
+    world.ended.add(name)
+    for item in change.after.endings:
+        if item.name == name and item.outcome == "Promoted":
+            assert change.after.stable is not None
+            assert change.after.stable.key == before.key
+
+
+def every_ended_rollout_leaves_one_record(world: World) -> None:
+    """A record, or a place among those that wait for theirs; the few that a full backlog dropped are counted."""
+    status = world.status
+    waiting = {item.name for item in status.endings}
+    lost = world.ended - waiting - world.records.keys()
+    assert len(lost) <= status.records_dropped, f"no record, and none is waited for: {lost}"
+    candidate = status.candidate
+    blocked = {record_name(RELEASE, candidate.started_at, candidate.revision)} if candidate else set()
+    assert world.records.keys() <= world.ended | blocked, "a record without a rollout"
+    assert all(item.complete for item in world.records.values())
 
 
 # -- words of the rules --

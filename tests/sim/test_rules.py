@@ -97,6 +97,7 @@ class ReleaseMachine(RuleBasedStateMachine):
             self.world.tick()
         self.drive(one_pass(self.world), steps)
         self.world.wants, self.world.view = Wants(), RegistryView()
+        self.world.seen.clear()
 
     @rule(ticks=st.integers(0, 2), steps=st.integers(1, 4))
     def leader_stalls(self, ticks: int, steps: int) -> None:
@@ -116,6 +117,7 @@ class ReleaseMachine(RuleBasedStateMachine):
     @rule()
     def status_is_lost(self) -> None:
         self.work()
+        self.world.ended &= self.world.records.keys()  # what waits for its record is lost with the status
         self.world.status = ModelReleaseStatus()
         self.world.status_version += 1
         self.lost_before = True
@@ -250,6 +252,7 @@ class ReleaseMachine(RuleBasedStateMachine):
         world.pod_modes.clear()
         world.missing.clear()
         world.edit(broken=False, suspend=False)
+        dropped = world.status.records_dropped
         resting = 0
         for _ in range(PASSES_TO_REST):
             world.tick()
@@ -258,6 +261,8 @@ class ReleaseMachine(RuleBasedStateMachine):
                 break
         else:
             raise AssertionError(f"no rest: {world.status.phase}: {world.status.message}")
+        assert world.status.endings == ()
+        assert len(world.ended - world.records.keys()) <= dropped
 
     def clock_runs(self) -> bool:
         """Whether time alone will change something soon: a wait for evidence or a phase's end is no rest yet."""

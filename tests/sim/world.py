@@ -16,6 +16,7 @@ from typing import Any
 
 from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.reasons import Reason
+from modelrelease.api.record import ReleaseRecordSpec
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.core.decide import target_of
@@ -179,6 +180,7 @@ class Faults:
     no_capacity: bool = False
     incident: bool = False
     stale_reads: bool = False
+    no_records: bool = False
 
 
 @dataclass(slots=True)
@@ -207,15 +209,18 @@ class World:
     missing: set[str] = field(default_factory=set)
     alias: str = "1"
     aliases_written: dict[str, str] = field(default_factory=dict)
+    records: dict[str, ReleaseRecordSpec] = field(default_factory=dict)
     harmful: set[str] = field(default_factory=set)
     polls: list[Poll] = field(default_factory=list)
     # what the operator's process holds in memory
     wants: Wants = field(default_factory=Wants)
     view: RegistryView = field(default_factory=RegistryView)
+    seen: set[str] = field(default_factory=set)  # records that this process knows to exist
     # ghosts: what the rules remember
     carried: dict[str, datetime] = field(default_factory=dict)  # when a weight of the operator's last gave it users
     by_hand: set[int] = field(default_factory=set)  # generations of the route; users of those nobody can count on
     harm_seen: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)  # names of the records that ended rollouts should have
     decisions: list[Change] = field(default_factory=list)  # of every pass, whether it was recorded or not
     changes: list[Change] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
@@ -360,6 +365,7 @@ class World:
             revisions=dict(self.revisions),
             promoted=self._with_outcome("Promoted"),
             quarantined=self._with_outcome("Quarantined"),
+            recorded=frozenset(self.seen),
             registry=self.view,
             workloads={revision: self.workload(revision) for revision in self._deployed()},
             route=RouteView(
