@@ -16,8 +16,9 @@ import click
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from modelrelease.api.base import GROUP
+from modelrelease.api.base import API_VERSION, GROUP
 from modelrelease.api.policy import ReleasePolicySpec
+from modelrelease.api.record import ReleaseRecordSpec
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.core.revision import Revision, from_data
@@ -37,13 +38,28 @@ class ReleaseDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordDocument:
+    """A ReleaseRecord."""
+
+    name: str
+    spec: ReleaseRecordSpec
+
+
+@dataclass(frozen=True, slots=True)
 class Documents:
     """All that was given, by kind. policies by name, revisions by key."""
 
     releases: tuple[ReleaseDocument, ...] = ()
     policies: Mapping[str, ReleasePolicySpec] = field(default_factory=dict)
     revisions: Mapping[str, Revision] = field(default_factory=dict)
+    records: tuple[RecordDocument, ...] = ()
     ignored: tuple[str, ...] = ()
+
+    def record(self) -> RecordDocument | None:
+        """The only ReleaseRecord, None where none was given; several are the user's error."""
+        if len(self.records) > 1:
+            raise click.ClickException(f"-f holds {len(self.records)} ReleaseRecords, give one")
+        return self.records[0] if self.records else None
 
     def release(self) -> ReleaseDocument:
         """The only ModelRelease; none or several are the user's error."""
@@ -68,6 +84,7 @@ def read(paths: Iterable[str]) -> Documents:
     releases: list[ReleaseDocument] = []
     policies: dict[str, ReleasePolicySpec] = {}
     revisions: dict[str, Revision] = {}
+    records: list[RecordDocument] = []
     ignored: list[str] = []
     for path, document in _documents(paths):
         kind, group = document.get("kind"), str(document.get("apiVersion", "")).partition("/")[0]
@@ -87,6 +104,10 @@ def read(paths: Iterable[str]) -> Documents:
             case "ReleasePolicy", _ if group == GROUP:
                 name = str(metadata.get("name"))
                 policies[name] = _model(ReleasePolicySpec, document.get("spec") or {}, f"{where}: spec")
+            case "ReleaseRecord", _ if group == GROUP:
+                name = str(metadata.get("name"))
+                spec = _model(ReleaseRecordSpec, document.get("spec") or {}, f"{where}: spec")
+                records.append(RecordDocument(name, spec))
             case "ControllerRevision", _:
                 try:
                     revision = from_data(document["data"])
@@ -95,7 +116,25 @@ def read(paths: Iterable[str]) -> Documents:
                 revisions[revision.key] = revision
             case _:
                 ignored.append(str(kind))
-    return Documents(tuple(releases), policies, revisions, tuple(ignored))
+    return Documents(tuple(releases), policies, revisions, tuple(records), tuple(ignored))
+
+
+def write_release(
+    path: str, name: str, namespace: str, spec: ModelReleaseSpec, status: ModelReleaseStatus | None
+) -> None:
+    """Write a ModelRelease as `kubectl get -o yaml` gives it."""
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": "ModelRelease",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    if status is not None:
+        document["status"] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    try:
+        Path(path).write_text(yaml.safe_dump(document, sort_keys=False, width=118), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from error
 
 
 def _documents(paths: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:

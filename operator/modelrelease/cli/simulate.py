@@ -20,7 +20,7 @@ from modelrelease.simulation.world import Run
 
 from . import simulation_text as text
 from .amounts import BURSTS, DRIFT, DURATION, MARGIN, NAMED_SHARE, NAMED_TIMES, NOISE, OUTAGE, RATE, SHARE
-from .documents import read
+from .documents import read, write_release
 from .experiment import SWEEPS, Asked, Experiment, experiment, play_all, play_one, points, swept
 
 _TYPES = {
@@ -77,6 +77,9 @@ _TYPES = {
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes. Default: one a core.")
 @click.option("--sweep", metavar="OPTION=A,B,C", help=f"One line a value; of {', '.join(SWEEPS)}.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True), metavar="FILE", help="Draw a .png or .svg.")
+@click.option(
+    "--save", type=click.Path(dir_okay=False), metavar="FILE", help="Write a typical run's last status, for replay."
+)
 @click.option("-o", "output", type=click.Choice(["text", "json"]), default="text", help="Default text.")
 def command(
     files: tuple[str, ...],
@@ -86,6 +89,7 @@ def command(
     jobs: int | None,
     sweep: str | None,
     plot: str | None,
+    save: str | None,
     output: str,
     onset: float | None,
     pod_noise: tuple[float, bool] | None,
@@ -100,8 +104,10 @@ def command(
       kubectl modelrelease simulate -f release.yaml --traffic 20/s \\
         --stable-errors 1% --canary-errors 3%
     """
+    if sweep is not None and (plot or save):
+        raise click.UsageError("--plot and --save are about one scenario; leave out --sweep")
     if plot is not None:
-        _drawable(plot, sweep)
+        _drawable(plot)
     documents = read(files)
     asked = Asked(onset=onset or 0.0, pod_noise=pod_noise or (0.0, False), **world)
     if sweep is not None:
@@ -122,12 +128,19 @@ def command(
         click.echo(json.dumps(shown, indent=2))
     else:
         click.echo(text.report(what, summary, found, phases, words, seed=seed, elapsed_s=elapsed_s))
+    if plot is None and save is None:
+        return
+    number = typical(played)
+    shown_run = play_one(what, seed, number, trace=True)
     if plot is not None:
         from .picture import draw
 
-        shown_run = typical(played)
-        draw(plot, what, play_one(what, seed, shown_run, trace=True), played, summary)
-        click.echo(f"drew run {shown_run} of {runs} to {plot}", err=True)
+        draw(plot, what, shown_run, played, summary)
+        click.echo(f"drew run {number} of {runs} to {plot}", err=True)
+    if save is not None:
+        assert shown_run.trace is not None, "it was traced"
+        write_release(save, what.subject.name, what.subject.namespace, what.subject.spec, shown_run.trace.status)
+        click.echo(f"wrote run {number} of {runs} to {save}", err=True)
 
 
 def _played(what: Experiment, *, runs: int, seed: int, jobs: int | None) -> tuple[list[Run], Summary, float]:
@@ -157,10 +170,8 @@ def _sweep(
     return lines
 
 
-def _drawable(path: str, sweep: str | None) -> None:
+def _drawable(path: str) -> None:
     """Say before the runs what would only be found after them."""
-    if sweep is not None:
-        raise click.UsageError("--plot draws one scenario; leave out --sweep")
     if not path.endswith((".png", ".svg")):
         raise click.BadParameter(f"{path!r} ends neither in .png nor in .svg", param_hint="--plot")
     from importlib.util import find_spec

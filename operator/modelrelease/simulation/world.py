@@ -76,11 +76,12 @@ class Run:
 
 @dataclass(slots=True)
 class Trace:
-    """What a picture of one run needs: weight and phase by time, evidence percent by check and time."""
+    """More of one run: weight and phase by time, evidence percent by check and time, the last status with evidence."""
 
     weights: list[tuple[float, int]] = field(default_factory=list)
     phases: list[tuple[float, str]] = field(default_factory=list)
     evidence: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    status: ModelReleaseStatus | None = None
 
 
 def play(subject: Subject, truth: Truth, *, every_poll: bool = False, trace: bool = False) -> Run:
@@ -279,6 +280,8 @@ class _World:
         self._end(before)
 
     def _end(self, before: ModelReleaseStatus) -> None:
+        if self._trace is not None and self._decided is None and before.evidence is not None:
+            self._trace.status = self._status if self._status.evidence is not None else before
         status, candidate = self._status, self._status.candidate
         back = candidate.returning if candidate is not None else None
         if back is not None and self._decided is None:
