@@ -32,8 +32,10 @@ from modelrelease.api.status import (
 )
 
 from . import checks, plan, record
+from .measures import measures
 from .observation import CRASHES, AliasTarget, Observation, Workload
 from .revision import Revision
+from .wants import Measure
 
 HISTORY, QUARANTINE, COMMANDS = 10, 20, 20
 ENDINGS = 3  # ended rollouts that wait for their ReleaseRecord; with more the oldest goes without one
@@ -183,7 +185,9 @@ class Draft:
             held = checks.advance(held, revision, self.obs.samples.polls, digest, fleet)
         self.evidence = held
         has_stable = stable is not None
-        self.judgement = checks.judge(held, revision, self.obs.samples, has_stable=has_stable, fleet=fleet)
+        self.judgement = checks.judge(
+            held, revision, self.obs.samples, has_stable=has_stable, fleet=fleet, measures=self._measures(revision)
+        )
         return self.judgement
 
     @property
@@ -195,6 +199,14 @@ class Draft:
             {role.revision: self.workload(role.revision).pods for role in roles},
             {item.revision: item.preset.warm_up for item in stored if item is not None},
         )
+
+    def _measures(self, revision: Revision) -> dict[str, Measure]:
+        """By check how it is counted: on the candidate, or on stable where that one's runtime cannot tell."""
+        stable = self.status.stable
+        former = self.revision(stable.key) if stable else None
+        counted = {measure.check: measure for measure in measures(revision, revision)}
+        lacking = {item.check: item for item in (measures(revision, former) if former else ()) if item.lacks}
+        return counted | lacking
 
     def _no_evidence(self, revision: Revision, at: datetime) -> checks.Evidence:
         """Evidence that begins now; a bake counts among its polls where a holdback lets the comparison go on."""
