@@ -112,6 +112,8 @@ def rule_2_only_harm_rolls_back(world: World, change: Change) -> None:
         digest, reason = key.split("-")[0], Reason(entry.reason)
         if reason is Reason.CHECK_FAILED:
             assert digest in world.harm_seen
+        elif reason is Reason.ENGINE_HUNG:
+            assert digest in world.hang_seen
         elif reason in (Reason.ABORTED, Reason.ROLLBACK_REQUESTED):
             assert change.obs.command is not None
         elif reason is Reason.INCONCLUSIVE:
@@ -119,6 +121,7 @@ def rule_2_only_harm_rolls_back(world: World, change: Change) -> None:
             assert change.spec.rollout.on_inconclusive == "Rollback"
             assert change.obs.samples.problem is None
         else:
+            assert reason is not Reason.TRAFFIC_MISSING
             pods = change.obs.workloads.get(digest)
             never = change.before.candidate is not None and change.before.candidate.stage is Stage.STARTING
             assert pods is None or pods.fault not in CAPACITY
@@ -126,16 +129,25 @@ def rule_2_only_harm_rolls_back(world: World, change: Change) -> None:
 
 
 def rule_2_harm_is_answered(world: World, change: Change) -> None:
-    """Rule 2: what crashes under traffic, or has failed users for a minute, loses all traffic, whatever else is so."""
+    """Rule 2: what crashes under traffic, or has failed users or hung for a minute, loses all traffic.
+
+    So does what no request has reached for two minutes, whoever is to blame.
+    """
     candidate, stable = change.before.candidate, change.before.stable
     if candidate is None or stable is None or candidate.returning or not weight(change.before, candidate):
         return
     pods, traffic = change.obs.workloads.get(candidate.revision), change.before.traffic
     crashes = pods is not None and pods.fault in CRASHES and pods.ready < candidate.carries
-    failing = timedelta()
+    failing = hanging = missing = timedelta()
     if change.obs.samples.problem is None and change.now == world.now and traffic is not None and not candidate.fast:
         failing = min(world.harmful_for(candidate.revision, stable.revision), change.now - traffic.set_at)
-    if crashes or failing >= timedelta(seconds=60):
+        missing = min(
+            world.unreached_for(candidate.revision, stable.revision), change.now - (traffic.confirmed_at or change.now)
+        )
+        hanging = min(world.hung_for(candidate.revision), change.now - traffic.set_at)
+    if crashes or failing >= timedelta(seconds=60) or hanging >= timedelta(seconds=70):
+        assert weight_of(change.after, candidate.revision) == 0
+    if missing >= timedelta(seconds=140) and pods is not None and pods.ready >= candidate.carries:
         assert weight_of(change.after, candidate.revision) == 0
 
 

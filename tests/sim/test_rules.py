@@ -22,7 +22,7 @@ from tests.sim.world import ACCURACY, CHECKS, GATES, RELEASE, Faults, World
 
 VERSIONS = st.sampled_from(sorted(ACCURACY))
 RESTING = (Phase.PROMOTED, Phase.ROLLED_BACK, Phase.BLOCKED, Phase.HELD)
-PASSES_TO_REST = 400
+PASSES_TO_REST = 800  # more than an hour: requests that did not arrive may keep a candidate waiting for half of one
 FAULTS = st.sampled_from(list(Faults.__dataclass_fields__))
 
 
@@ -214,6 +214,20 @@ class ReleaseMachine(RuleBasedStateMachine):
     def model_turns_out(self, version: str, harmful: bool) -> None:
         (self.world.harmful.add if harmful else self.world.harmful.discard)(version)
 
+    @rule(ticks=st.integers(8, 20))
+    def engine_of_the_candidate_hangs(self, ticks: int) -> None:
+        candidate = self.world.status.candidate
+        if candidate is not None:
+            self.world.hanging.add(candidate.version)
+            self.time_passes(ticks)
+            self.world.hanging.clear()
+
+    @rule(ticks=st.integers(20, 60), heals=st.booleans())
+    def requests_of_the_candidate_do_not_arrive(self, ticks: int, heals: bool) -> None:
+        self.world.faults.unreached = True
+        self.time_passes(ticks)
+        self.world.faults.unreached = not heals
+
     @rule(data=st.data(), count=st.integers(1, 3))
     def pods_are_lost(self, data: st.DataObject, count: int) -> None:
         if self.world.pods:
@@ -267,7 +281,10 @@ class ReleaseMachine(RuleBasedStateMachine):
     def clock_runs(self) -> bool:
         """Whether time alone will change something soon: a wait for evidence or a phase's end is no rest yet."""
         candidate = self.world.status.candidate
-        return candidate is not None and candidate.clock_runs and candidate.waited_seconds < 300
+        if candidate is None:
+            return False
+        paused = candidate.retreat is not None and candidate.retreat.until > self.world.now
+        return paused or (candidate.clock_runs and candidate.waited_seconds < 300)
 
 
 TestRules = ReleaseMachine.TestCase

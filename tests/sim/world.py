@@ -8,7 +8,7 @@ the world is kept in `changes` and `writes`, for the rules to judge (`tests.sim.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -87,8 +87,8 @@ class Wish:
 
 
 @cache
-def _arm(counts: Counts) -> dict[str, PodPoll]:
-    return {"pods": PodPoll({"*": (counts,)})}
+def _arm(counts: Counts, in_flight: float = 0, progress: float = 0) -> dict[str, PodPoll]:
+    return {"pods": PodPoll({"*": (counts,)}, in_flight=in_flight, progress=progress)}
 
 
 def spec_of(wish: Wish) -> ModelReleaseSpec:
@@ -181,6 +181,7 @@ class Faults:
     incident: bool = False
     stale_reads: bool = False
     no_records: bool = False
+    unreached: bool = False  # the gateway sends the candidate nothing, whatever its weight
 
 
 @dataclass(slots=True)
@@ -211,6 +212,7 @@ class World:
     aliases_written: dict[str, str] = field(default_factory=dict)
     records: dict[str, ReleaseRecordSpec] = field(default_factory=dict)
     harmful: set[str] = field(default_factory=set)
+    hanging: set[str] = field(default_factory=set)
     polls: list[Poll] = field(default_factory=list)
     # what the operator's process holds in memory
     wants: Wants = field(default_factory=Wants)
@@ -221,6 +223,7 @@ class World:
     by_hand: set[int] = field(default_factory=set)  # generations of the route; users of those nobody can count on
     harm_seen: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)  # names of the records that ended rollouts should have
+    hang_seen: set[str] = field(default_factory=set)
     decisions: list[Change] = field(default_factory=list)  # of every pass, whether it was recorded or not
     changes: list[Change] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
@@ -326,7 +329,14 @@ class World:
             if self.version_of(revision) in self.harmful:
                 rate = HARMFUL
             total = float(REQUESTS_PER_TICK * share // 100)
-            arms[revision] = _arm(Counts(total, round(total * rate)))
+            candidate = self.status.candidate
+            if self.faults.unreached and candidate is not None and candidate.revision == revision:
+                arms[revision] = _arm(Counts(0.0, 0.0))
+            elif self.version_of(revision) in self.hanging:
+                arms[revision] = _arm(Counts(0.0, 0.0), in_flight=5)
+                self.hang_seen.add(revision)
+            else:
+                arms[revision] = _arm(Counts(total, round(total * rate)), in_flight=1, progress=total)
         self.harm_seen |= {item for item in shares if self.version_of(item) in self.harmful}
         if not self.faults.no_samples:
             self.polls.append(Poll(self.now, arms))
@@ -346,6 +356,32 @@ class World:
                 or beside.total < 50
                 or beside.bad > beside.total / 50
             ):
+                break
+            since -= TICK
+        return self.now - since
+
+    def hung_for(self, revision: str) -> timedelta:
+        """How long without a break a revision has had requests in flight and worked nothing off, and nobody else so."""
+        return self._for(
+            lambda poll: (
+                all(_hangs(pods) == (digest == revision) for digest, pods in poll.arms.items())
+                and revision in poll.arms
+            )
+        )
+
+    def unreached_for(self, revision: str, stable: str) -> timedelta:
+        """How long without a break a revision has finished nothing, while the other one had many requests."""
+
+        def one(poll: Poll) -> bool:
+            own, other = poll.counts(revision, "*"), poll.counts(stable, "*")
+            return bool(own) and bool(other) and own[0].total == 0 and other[0].total >= REQUESTS_PER_TICK / 10
+
+        return self._for(one)
+
+    def _for(self, so: Callable[[Poll], bool]) -> timedelta:
+        since = self.now
+        for poll in reversed(self.polls):
+            if poll.at != since or not so(poll):
                 break
             since -= TICK
         return self.now - since
@@ -460,7 +496,12 @@ class World:
         for poll in self.polls:
             if poll.at > want.since:
                 arms = {
-                    revision: {"pod": PodPoll({measure.check: poll.counts(revision, "*") for measure in measures})}
+                    revision: {
+                        "pod": replace(
+                            poll.arms[revision]["pods"],
+                            counts={measure.check: poll.counts(revision, "*") for measure in measures},
+                        )
+                    }
                     for revision, measures in want.arms.items()
                     if revision in poll.arms
                 }
@@ -497,6 +538,10 @@ class World:
     ) -> None:
         carried = self.carried.get(key[1].removeprefix(f"{RELEASE}-"))
         self.writes.append(Write(*key, old, new, status, self.status, carried, self.now))
+
+
+def _hangs(pods: Mapping[str, PodPoll]) -> bool:
+    return any((pod.in_flight or 0) > 0 and not pod.progress for pod in pods.values())
 
 
 def weights_of(body: Mapping[str, Any]) -> dict[str, int]:

@@ -69,6 +69,8 @@ class Reason(StrEnum):
     PODS_LOST = "PodsLost"
     PODS_REFUSED = "PodsRefused"
     RETREATED = "Retreated"
+    TRAFFIC_MISSING = "TrafficMissing"
+    ENGINE_HUNG = "EngineHung"
     # traffic
     ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
     ROUTE_PENDING = "RoutePending"
@@ -110,6 +112,13 @@ class Reason(StrEnum):
     NOT_SERVING = "NotServing"
     NOTHING_SERVES = "NothingServes"
     ROLLOUT_STARTED = "RolloutStarted"
+    UNKNOWN = "Unknown"  # a word in a status that another version of the operator wrote
+
+    @classmethod
+    def read(cls, text: str) -> Reason:
+        """The reason that a status names; UNKNOWN for a word of another version."""
+        return cls(text) if text in cls._value2member_map_ else cls.UNKNOWN
+
     RECORD_DROPPED = "RecordDropped"
 
 

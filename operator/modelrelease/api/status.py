@@ -94,6 +94,15 @@ class ArtifactPin(StatusModel):
     digest: Word = Field(description="The digest.")
 
 
+class RetreatStatus(StatusModel):
+    """Why the candidate has no traffic for a while, though nobody blames it."""
+
+    reason: Word = Field(description="One word.")
+    message: Paragraph = Field(description="What was seen, and when it is tried again.")
+    until: Time = Field(description="When it is given traffic again.")
+    count: int = Field(description="How often this happened in the present phase; the pause doubles each time.")
+
+
 class CandidateStatus(RevisionStatus):
     """The revision that is on its way."""
 
@@ -116,6 +125,12 @@ class CandidateStatus(RevisionStatus):
     )
     retreats: int = Field(
         0, description="How often its traffic was taken back because pods were lost, not because it was worse."
+    )
+    retreat: RetreatStatus | None = Field(
+        None, description="The last time in this phase that its traffic was taken back as none of it arrived."
+    )
+    exposure: str | None = Field(
+        None, max_length=4096, description="What was watched of its requests lately, one versioned compact string."
     )
     returning: ReturnStatus | None = Field(None, description="The return of its traffic, while that is under way.")
     generation: int = Field(0, description="Generation of the spec that started the rollout.")

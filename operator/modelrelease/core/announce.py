@@ -69,7 +69,7 @@ def _rollout(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
         harm = after.returning.outcome is Outcome.ROLLED_BACK
         to = f"Sending traffic back to v{new.stable.version}." if new.stable else "Nothing else serves."
         kind: Literal["Normal", "Warning"] = "Warning" if harm else "Normal"
-        out.append(Announcement(kind, Reason(after.returning.reason), f"{after.returning.message}. {to}"))
+        out.append(Announcement(kind, Reason.read(after.returning.reason), f"{after.returning.message}. {to}"))
     rollback = new.last_rollback
     routed_before = old.last_rollback.routed_at if old.last_rollback else None
     if rollback is not None and rollback.routed_at is not None and rollback.routed_at != routed_before:
@@ -77,8 +77,11 @@ def _rollout(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
         words = f"all traffic is back on {serving}, {rollback.seconds:.1f} s after the verdict"
         out.append(Announcement("Warning", Reason.ROLLED_BACK, words))
     if after is not None and before is not None and after.retreats > before.retreats:
-        words = f"v{after.version} lost pods; its traffic is back on stable until they are ready: {new.message}"
-        out.append(Announcement("Warning", Reason.RETREATED, words))
+        if after.retreat is not None and after.retreat != before.retreat:
+            out.append(Announcement("Warning", Reason.read(after.retreat.reason), after.retreat.message))
+        else:
+            words = f"v{after.version} lost pods; its traffic is back on stable until they are ready: {new.message}"
+            out.append(Announcement("Warning", Reason.RETREATED, words))
     if new.stable is not None and (old.stable is None or old.stable.key != new.stable.key):
         if old.sequence == 0 and old.candidate is None:
             out.append(
@@ -104,7 +107,7 @@ def _traffic(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
         pass
     elif before is None or (before.a, before.b) != (after.a, after.b):
         weight = after.a if candidate.slot == "a" else after.b
-        step = f" in phase {new.step.name}" if new.step and weight else ""
+        step = f" in phase {new.step.name}" if new.step and weight and new.stable else ""
         return [Announcement("Normal", Reason.WEIGHT_CHANGED, f"v{candidate.version} gets {weight}% of traffic{step}")]
     if before is not None and after is not None and (before.a, before.b) == (after.a, after.b):
         if before.confirmed_at is None or after.confirmed_at is not None:
@@ -119,9 +122,9 @@ def _phase(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
     told = (Phase.BLOCKED, Phase.HELD, Phase.INVALID, Phase.PENDING, Phase.GATING)
     if old.phase == new.phase and _reason(old) == _reason(new):
         return []
-    reason = Reason(_reason(new))
+    reason = Reason.read(_reason(new))
     ill = reason in (Reason.ROUTE_NOT_ACCEPTED, Reason.NOT_SERVING)
-    if (new.phase not in told and not ill) or reason is Reason.REGISTRY_PENDING:
+    if (new.phase not in told and not ill) or reason in (Reason.REGISTRY_PENDING, Reason.TRAFFIC_MISSING):
         return []
     normal = reason in (Reason.PAUSED, Reason.SUSPENDED, Reason.WAITING_FOR_EVIDENCE, Reason.DRAINING)
     return [Announcement("Normal" if normal else "Warning", reason, new.message)]

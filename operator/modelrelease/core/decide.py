@@ -37,6 +37,7 @@ from .stops import (
     quarantined,
     raise_stop,
     slot_busy,
+    unreached,
     wanted,
 )
 from .wants import Wants
@@ -63,7 +64,10 @@ TRANSITIONS: Mapping[tuple[State, State], str] = {
         State.STARTING,
         State.RETURNING,
     ): "pods crash or never become ready, a check fails, a person aborts, or something else is wanted",
-    (State.SHIFTING, State.STARTING): "the phase passed: pods for the next; or pods were lost: weight 0",
+    (
+        State.SHIFTING,
+        State.STARTING,
+    ): "the phase passed: pods for the next; or pods were lost, or no requests arrive: weight 0",
     (
         State.SHIFTING,
         State.BAKING,
@@ -71,7 +75,7 @@ TRANSITIONS: Mapping[tuple[State, State], str] = {
     (State.SHIFTING, State.RETURNING): "a check fails, pods crash, a person aborts, or something else is wanted",
     (State.SHIFTING, State.IDLE): "a former revision has all traffic again; or harm, and nothing else serves",
     (State.BAKING, State.IDLE): "the bake ends: promoted; or harm, and nothing else serves",
-    (State.BAKING, State.STARTING): "pods were lost: weight 0",
+    (State.BAKING, State.STARTING): "pods were lost, or no requests arrive: weight 0",
     (State.BAKING, State.RETURNING): "a check fails, pods crash, a person aborts, or the spec went back to stable",
     (State.RETURNING, State.IDLE): "requests in flight had their time",
 }
@@ -164,7 +168,9 @@ def _idle(draft: Draft, target: Target) -> None:
     if stable is not None and stable.revision == target.revision:
         if entry is not None and entry.outcome == "Blocked":
             draft.rest(
-                Phase.BLOCKED, Reason(entry.reason), f"{entry.message}; nothing else can serve, traffic is left alone"
+                Phase.BLOCKED,
+                Reason.read(entry.reason),
+                f"{entry.message}; nothing else can serve, traffic is left alone",
             )
         else:
             _rest_promoted(draft, stable)
@@ -174,7 +180,7 @@ def _idle(draft: Draft, target: Target) -> None:
         serves = f"v{stable.version} serves" if stable else "nothing serves"
         way_out = f"release another version, or command retry@{target.revision}-<nonce>"
         words = f"{entry.message}; {serves}; v{entry.version} is quarantined: {way_out}"
-        draft.rest(phase, Reason(entry.reason), words)
+        draft.rest(phase, Reason.read(entry.reason), words)
         return
     assert draft.spec is not None, "a target needs a spec"
     if draft.spec.suspend:
@@ -269,6 +275,8 @@ def _starting(draft: Draft, target: Target) -> None:
     if draft.now < warm:
         draft.rest(Phase.PROGRESSING, Reason.CANDIDATE_READY, f"v{candidate.version}: {need} pods ready, warming up")
         draft.wake(warm)
+    elif (pause := unreached(draft)) is not None:
+        draft.rest(pause.phase, pause.reason, pause.message)
     elif (stop := raise_stop(draft, target)) is not None:
         draft.rest(Phase.HELD, stop.reason, stop.message)
     else:
@@ -356,7 +364,7 @@ def _shifting(draft: Draft, target: Target) -> None:
     elif is_last:
         draft.enter(Stage.BAKING)
     else:
-        draft.enter(Stage.STARTING, step=candidate.step + 1)
+        draft.enter(Stage.STARTING, step=candidate.step + 1, retreat=None)
 
 
 def _follow_parity(draft: Draft, target: Target) -> bool:
@@ -369,6 +377,7 @@ def _follow_parity(draft: Draft, target: Target) -> bool:
     if even > held and (candidate.ready < candidate.replicas or raise_stop(draft, target) is not None):
         return False
     draft.set_weights(candidate.slot, even)
+    draft.note("Set")
     draft.put_candidate(carries=candidate.replicas)
     _rest_unconfirmed(draft, Phase.PROGRESSING)
     return True
@@ -466,7 +475,7 @@ def _returning(draft: Draft, _: Target) -> None:
     going = f"sending traffic back to v{draft.status.stable.version}"
     if draft.route_problem:
         going += f", which the gateway does not take: {draft.route_problem}"
-    draft.rest(Phase.ROLLING_BACK, Reason(back.reason), f"{back.message}; {words if gone else going}")
+    draft.rest(Phase.ROLLING_BACK, Reason.read(back.reason), f"{back.message}; {words if gone else going}")
 
 
 _STATES: Mapping[State, Callable[[Draft, Target], None]] = {

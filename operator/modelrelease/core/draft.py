@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from modelrelease.api.base import parse_duration
+from modelrelease.api.base import format_duration, parse_duration
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import (
@@ -22,6 +22,7 @@ from modelrelease.api.status import (
     Outcome,
     PreviousStatus,
     QuarantineEntry,
+    RetreatStatus,
     ReturnStatus,
     RollbackStatus,
     Slot,
@@ -31,7 +32,7 @@ from modelrelease.api.status import (
     TrafficStatus,
 )
 
-from . import checks, plan, record
+from . import checks, exposure, plan, record
 from .measures import measures
 from .observation import CRASHES, AliasTarget, Observation, Workload
 from .revision import Revision
@@ -73,6 +74,7 @@ class Draft:
     wake_at: list[datetime] = field(default_factory=list)
     evidence: checks.Evidence | None = None
     judgement: checks.Judgement | None = None
+    watched: exposure.Exposure | None = None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
@@ -215,6 +217,23 @@ class Draft:
         whole = parse_duration(bake.duration) if bake is not None and compares else timedelta()
         return checks.begin(revision, at, checks.planned_polls(revision, whole))
 
+    def watch(self) -> exposure.Exposure:
+        """Watch the new polls for requests that do not arrive or never end. Only for a candidate with traffic."""
+        candidate, stable, traffic = self.candidate, self.status.stable, self.status.traffic
+        if self.watched is None:
+            revision = self.candidate_revision
+            since = (traffic.confirmed_at if traffic else None) or self.now
+            held = exposure.decode(candidate.exposure)
+            if held is None:
+                counted = checks.decode(self.status.evidence, revision)
+                held = exposure.begin(min(counted.at, since) if counted else since)
+            if held.since < since:
+                held = exposure.reweighed(held, since)
+            polls, arm = self.obs.samples.polls, stable.revision if stable else None
+            self.watched = exposure.watch(held, revision, polls, arm, self.weight(candidate.slot))
+        self.put_candidate(exposure=exposure.encode(self.watched))
+        return self.watched
+
     # -- the life of a rollout -------------------------------------------------------------------------------------
     def begin(self, revision: Revision, *, fast: bool) -> None:
         """Make `revision` the candidate; its ControllerRevision is stored before status names it."""
@@ -254,6 +273,7 @@ class Draft:
         self.set_weights(candidate.slot, weight)
         self.note("Set")
         self.enter(Stage.SHIFTING, exposed=True, carries=candidate.replicas)
+        self.watched = None
         self.put(evidence=checks.encode(known))
 
     def retreat(self) -> None:
@@ -261,7 +281,22 @@ class Draft:
         candidate = self.candidate
         self.set_weights(candidate.slot, 0)
         self.note("Retreated")
-        self.enter(Stage.STARTING, ready_since=None, carries=0, retreats=candidate.retreats + 1)
+        self.enter(Stage.STARTING, ready_since=None, carries=0, retreats=candidate.retreats + 1, exposure=None)
+        self.watched = None
+
+    def retreat_unreached(self, missed: exposure.Missed) -> None:
+        """Take back a weight that brings the candidate no requests; it is tried again after a pause that doubles."""
+        candidate, weight = self.candidate, self.weight(self.candidate.slot)
+        count = candidate.retreat.count + 1 if candidate.retreat else 1
+        pause = exposure.pause(count)
+        seen = f"v{candidate.version} finished {missed.seen} of about {missed.expected} requests expected at {weight}%"
+        cause = "the gateway does not send them or the server does not count them"
+        again = f"it is tried again after {format_duration(pause)}"
+        words = f"{seen} within {format_duration(exposure.WINDOW)}: {cause}; {again}"
+        self.retreat()
+        self.put_candidate(
+            retreat=RetreatStatus(reason=Reason.TRAFFIC_MISSING, message=words, until=self.now + pause, count=count)
+        )
 
     def give_back(self, outcome: Outcome, harm: Harm) -> None:
         """Send all traffic back to stable, first of all; what becomes of the candidate follows when it has drained.

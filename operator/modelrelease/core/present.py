@@ -72,7 +72,7 @@ def worth_writing(before: ModelReleaseStatus, after: ModelReleaseStatus, draft: 
 def _significant(status: ModelReleaseStatus) -> ModelReleaseStatus:
     candidate = status.candidate
     if candidate is not None:
-        candidate = candidate.model_copy(update={"waited_seconds": 0.0, "waited_until": None})
+        candidate = candidate.model_copy(update={"waited_seconds": 0.0, "waited_until": None, "exposure": None})
     summary = status.summary.model_copy(update={"why": ""})
     conditions = tuple(item.model_copy(update={"message": ""}) for item in status.conditions)
     verdicts = tuple(CheckStatus(name=item.name, verdict=item.verdict, message="") for item in status.checks)
@@ -96,7 +96,8 @@ def _significant(status: ModelReleaseStatus) -> ModelReleaseStatus:
 def _volatile(status: ModelReleaseStatus) -> tuple[object, ...]:
     """What alone is worth a write now and then; a clock that runs is not, its start and rate are known."""
     gates = tuple(item.model_copy(update={"read_at": None}) for item in status.gates)
-    return (status.message, status.evidence, status.checks, gates, status.conditions)
+    watched = status.candidate.exposure if status.candidate else None
+    return (status.message, status.evidence, watched, status.checks, gates, status.conditions)
 
 
 def _reason_of(status: ModelReleaseStatus) -> str:

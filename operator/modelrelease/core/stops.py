@@ -15,7 +15,7 @@ from modelrelease.api.gates import Gate
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.status import ArtifactPin, Outcome, QuarantineEntry, Stage
 
-from . import gates, parity, plan
+from . import exposure, gates, parity, plan
 from .draft import Draft, Harm, Why
 from .observation import Missing, Unavailable
 from .revision import Revision
@@ -23,6 +23,7 @@ from .revision import Revision
 Target = Revision | Why
 PATIENT = frozenset({Reason.WAITING_FOR_EVIDENCE, Reason.PARITY_OWED})
 """Waits that time or requests may end, and that onInconclusive ends where they do not."""
+LOOK_AGAIN = timedelta(seconds=5)
 NO_DATA_PATIENCE = timedelta(seconds=20)
 """How long a ready server may show no request before it is told; until then the phase simply has not passed yet."""
 
@@ -179,6 +180,9 @@ def hold_stop(draft: Draft, target: Target, *, evidence_needed: bool) -> Why | N
     judgement = draft.judgement or draft.weigh()
     if judgement.suspicious:
         return Why(Phase.HELD, Reason.WAITING_FOR_EVIDENCE, _most_telling(draft))
+    if draft.watched is not None and (pod := exposure.hanging(draft.watched)) is not None:
+        words = f"pod {pod} has requests in flight and works nothing off; a minute of that is harm"
+        return Why(Phase.HELD, Reason.WAITING_FOR_EVIDENCE, words)
     if evidence_needed and not judgement.passed and not draft.candidate.hurried:
         waiting = next((item for item in judgement.checks if item.verdict == "Waiting"), None)
         return Why(
@@ -206,12 +210,13 @@ def _parity_stop(draft: Draft, owed: Sequence[str]) -> Why | None:
 def left_behind(draft: Draft, target: Target) -> bool:
     """Deal with all that ends or interrupts a candidate with pods: True when nothing is left to do in this state.
 
-    In this order: it is no longer wanted, its pods crash, its checks fail, its pods are lost, the spec is unreadable.
+    In this order: it is no longer wanted, its pods crash, its checks fail, its engine hangs, its pods are lost, none of
+    its requests arrive, the spec is unreadable.
     """
     if _unwanted(draft, target):
         return True
     draft.grow()
-    harm = draft.pod_harm() or _failing(draft)
+    harm = draft.pod_harm() or _failing(draft) or _hanging(draft)
     if harm is not None:
         draft.give_back(Outcome.ROLLED_BACK, harm)
         return True
@@ -220,6 +225,9 @@ def left_behind(draft: Draft, target: Target) -> bool:
         draft.retreat()
         if candidate.stage is not Stage.STARTING:
             return True
+    elif draft.status.stable is not None and (missed := _missed(draft)) is not None:
+        draft.retreat_unreached(missed)
+        return True
     if draft.spec is None:
         stop = frozen(draft, target)
         assert stop is not None, "without a spec the target is a reason"
@@ -250,6 +258,40 @@ def _failing(draft: Draft) -> Harm | None:
         return None
     failed = draft.weigh().failed
     return Harm(Reason.CHECK_FAILED, failed.message) if failed else None
+
+
+def _hanging(draft: Draft) -> Harm | None:
+    """Requests in flight that never end: completion counters stand still then, and look well."""
+    candidate = draft.candidate
+    if not _serves(draft):
+        return None
+    watched = draft.watch()
+    if watched.stuck:
+        draft.wake(draft.now + LOOK_AGAIN)  # no request may end any more that would wake anybody
+    hung = exposure.hung(watched)
+    if not hung:
+        return None
+    words = exposure.hung_in_words(candidate.version, hung, draft.workload(candidate.revision).pods)
+    return Harm(Reason.ENGINE_HUNG, words)
+
+
+def _missed(draft: Draft) -> exposure.Missed | None:
+    ready = draft.candidate.ready > 0 and not draft.pods_lost()
+    return exposure.missed(draft.watch()) if ready and _serves(draft) else None
+
+
+def _serves(draft: Draft) -> bool:
+    candidate = draft.candidate
+    return candidate.stage in (Stage.SHIFTING, Stage.BAKING) and not candidate.fast and draft.weight(candidate.slot) > 0
+
+
+def unreached(draft: Draft) -> Why | None:
+    """The pause after a weight that brought no requests; a person who promotes ends it."""
+    retreat = draft.candidate.retreat
+    if retreat is None or draft.now >= retreat.until or draft.candidate.hurried:
+        return None
+    draft.wake(retreat.until)
+    return Why(Phase.HELD, Reason.read(retreat.reason), retreat.message)
 
 
 def _most_telling(draft: Draft) -> str:
