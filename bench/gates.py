@@ -132,16 +132,12 @@ def slice_margins(bench: Bench) -> Section:
     for slices, n in ((1, 1000), (5, 1000), (20, 1000)):
         draws = slice_draws(bench, 3, slices, n, [at_margin] * slices, runs)
         found = verdicts(gate(slices=FIELDS | {"evidence": "noRegression"}), draws)
-        rows.append(
-            (f"all {slices} slices at the margin, n = {n}", "`noRegression` says Fail", show(share(found, "Fail")))
-        )
+        rows.append((f"all of {slices} at the margin, n = {n}", "`noRegression` says Fail", show(share(found, "Fail"))))
         block = max(block, share(found, "Fail"))
     for slices, n in ((1, 5000), (5, 20_000)):
         draws = slice_draws(bench, 4, slices, n, [at_margin, *[ACCURACY] * (slices - 1)], runs)
         found = verdicts(gate(slices=FIELDS | {"evidence": "nonInferior"}), draws)
-        rows.append(
-            (f"one of {slices} slices at the margin, n = {n}", "`nonInferior` says Pass", show(share(found, "Pass")))
-        )
+        rows.append((f"one of {slices} at the margin, n = {n}", "`nonInferior` says Pass", show(share(found, "Pass"))))
         passed = max(passed, share(found, "Pass"))
     for p, n, margin in ((0.97, 10, 0.05), (0.85, 50, 0.05), (0.85, 500, 0.05)):
         ours, wald = non_inferiority_errors(p, n, margin)

@@ -288,6 +288,56 @@ REFUSED = [
         "set exactly one of maxDrop, maxRise, maxDropPercent and maxRisePercent",
         id="an empty champion",
     ),
+    pytest.param(
+        gate(metric={"name": "auc", "min": 0.5, "datasetDigest": "d"}),
+        "datasetDigest needs dataset",
+        id="a digest of no data set",
+    ),
+    pytest.param(
+        gate(slices={"metric": "recall", "champion": {"maxDrop": 0.1}, "evidence": "noRegression"}),
+        "noRegression and nonInferior need samples or standardErrors",
+        id="evidence without samples",
+    ),
+    pytest.param(
+        gate(slices={"metric": "recall", "min": 0.1, "samples": "slice/*/n", "evidence": "nonInferior"}),
+        "noRegression and nonInferior need champion: they compare with what serves",
+        id="evidence without a champion",
+    ),
+    pytest.param(
+        gate(slices={"metric": "recall", "min": 0.1, "samples": "n"}),
+        "samples and standardErrors must contain exactly one *, for example slice/*/n",
+        id="samples without a star",
+    ),
+    pytest.param(
+        gate(slices={"metric": "recall", "min": 0.1, "datasets": "holdout"}),
+        "datasets must contain exactly one *, which stands for the name of the slice",
+        id="datasets without a star",
+    ),
+    pytest.param(
+        gate(slices={"metric": "recall", "min": 0.1, "datasets": "holdout-*", "dataset": "holdout"}),
+        "set datasets or dataset, not both",
+        id="datasets and dataset",
+    ),
+    pytest.param(
+        gate(winRate={"metric": "win_rate", "samples": "n", "slices": "locale"}),
+        "slices must contain exactly one *, which stands for the name of the slice",
+        id="slices of a win rate without a star",
+    ),
+    pytest.param(
+        gate(winRate={"metric": "win_rate", "samples": "n", "judge": {}}),
+        "set at least one of minAgreement, minAnnotators, minHumanShare, maxTieShare and sameAs",
+        id="a judge without rules",
+    ),
+    pytest.param(
+        gate(winRate={"metric": "win_rate", "samples": "n", "judge": {"sameAs": "nobody"}}),
+        "spec.gates[0].winRate.judge.sameAs in body should match '^champion$'",
+        id="a judge that is nobody's",
+    ),
+    pytest.param(
+        gate(metric={"name": "auc", "min": 0.5}, onRevoked="Panic"),
+        'supported values: "Hold", "Rollback"',
+        id="an unknown onRevoked",
+    ),
     # checks
     pytest.param(
         check(errorRate={"margin": {}, "max": 0.5}),

@@ -228,6 +228,8 @@ def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
     seen = [gate for gate in draft.status.gates if not gate.advisory]
     traded = tradeoff(draft.status.gates)
     traded = f"; against the champion: {traded}" if traded else ""
+    noted = [gate.name for gate in draft.status.gates if gate.advisory and gate.verdict != "Pass"]
+    traded += f"; advisory and not passed: {', '.join(noted)}" if noted else ""
     bad = next((gate for gate in seen if gate.verdict in ("Fail", "InsufficientData")), None)
     if bad is not None:
         return ("GatesPassed", "False", Reason.GATE_FAILED, f"gate {bad.name}: {bad.message}{traded}")
