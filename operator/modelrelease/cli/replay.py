@@ -155,8 +155,9 @@ def _lines(item: Explained) -> list[str]:
         lines.append(f"  stable   {_arm(item.stable.total, item.stable.bad)}")
     limit = f"  ({margin_words(item.margin.relative, item.margin.absolute)})" if item.stable is not None else ""
     lines.append(f"  allowed  {share(item.allowed)}{limit}")
-    lines.append(f"  harm     wealth {_figure(item.wealth)} of {_figure(item.needed)}{_carried(item.harm_bets)}")
-    lines.append(f"  safety   wealth {_figure(item.safe)} of {NEEDED:g}{_carried(item.safe_bets)}")
+    limit = f" of {_figure(item.needed)}" if item.needed > 1 else ""  # else the others alone suffice
+    lines.append(f"  harm     wealth {_figure(item.wealth)}{limit}{_carried(item.wealth, item.harm_bets)}")
+    lines.append(f"  safety   wealth {_figure(item.safe)} of {NEEDED:g}{_carried(item.safe, item.safe_bets)}")
     lines += [fold(f"otherwise  {turn}", indent="  ") for turn in item.turns]
     return lines
 
@@ -171,8 +172,9 @@ def _arm(total: float, bad_ones: float) -> str:
     return f"{rate}  ({bad_ones:,.0f} of {total:,.0f})"
 
 
-def _carried(bets: Sequence[Bet]) -> str:
-    if not bets:
+def _carried(wealth: float, bets: Sequence[Bet]) -> str:
+    """Which bets a wealth comes from, where it has grown at all."""
+    if not bets or wealth <= 1:
         return ""
     each = ", ".join(f"{bet.times:g}x {bet.part:.0%}" for bet in bets[:3])
     return f"; carried by the bets on {each}"

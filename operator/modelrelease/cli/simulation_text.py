@@ -144,7 +144,17 @@ def _speed(summary: Summary, elapsed_s: float, seed: int, what: Experiment) -> s
 
 def sweep_table(option: str, lines: Sequence[tuple[str, Experiment, Summary, Sequence[Standing]]]) -> str:
     """One line a value."""
-    head = (option.upper(), "CANARY", "ROLLBACK", "95% INTERVAL", "PROMOTED", "HELD", "DETECT", "PROMOTE", "LOST")
+    head = (
+        option.rpartition("-")[2].upper(),
+        "CANARY",
+        "ROLLBACK",
+        "95%",
+        "PROMOTED",
+        "HELD",
+        "DETECT",
+        "PROMOTE",
+        "LOST",
+    )
     rows = []
     for value, _, summary, standings in lines:
         low, high = summary.rolled_back.interval
@@ -154,7 +164,7 @@ def sweep_table(option: str, lines: Sequence[tuple[str, Experiment, Summary, Seq
                 value,
                 "within" if all(item.within for item in standings) else "worse",
                 percent(summary.rolled_back.share),
-                f"{percent(low)}-{percent(high)}",
+                f"{percent(low).rstrip('%')}-{percent(high)}",
                 percent(summary.promoted.share),
                 percent(summary.held.share),
                 words(summary.to_detect.median) if summary.to_detect else "-",
