@@ -1,4 +1,4 @@
-"""docs/endpoints.md: its examples are read by what reads them in a cluster; the chart gives no more rights than that."""
+"""docs/endpoints.md: its examples are read by what reads them in a cluster, and the chart gives no more rights."""
 
 from __future__ import annotations
 

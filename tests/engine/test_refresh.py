@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from modelrelease.api.reasons import Reason
+from modelrelease.clients.registry import Down
 from modelrelease.core.observation import AliasTarget, Lookup, Missing, ModelVersion, RegistryView, Unavailable
 from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite, RegistryWant
@@ -411,3 +412,56 @@ async def test_a_cancellation_together_with_news_ends_the_run(world: World) -> N
     await asyncio.sleep(1)
 
     assert running.cancelled()
+
+
+OUT = Down(Reason.REGISTRY_UNAUTHORIZED, "the registry does not accept the credentials")
+MANY = [("team", f"release-{number:02}") for number in range(40)]
+
+
+async def test_a_registry_that_answers_nobody_is_probed_once_at_a_time_for_however_many_releases(world: World) -> None:
+    world.registry.problem = OUT
+    for number, key in enumerate(MANY):
+        world.refresher.want(key, want(str(number)))
+    await asyncio.sleep(100)
+
+    assert world.registry.times("version") == [0, 0, 1, 3, 7, 15, 31, 61, 91]
+    assert [world.refresher.view(key).versions[str(number)] for number, key in enumerate(MANY)] == [
+        replace(OUT, since=at(0))
+    ] * len(MANY)
+    assert len(world.woken) == len(MANY), "each is told, once"
+
+
+async def test_the_first_answer_after_an_outage_lets_all_go_on_at_once(world: World) -> None:
+    world.registry.problem = OUT
+    for number, key in enumerate(MANY):
+        world.refresher.want(key, want(str(number)))
+    await asyncio.sleep(20)
+    world.registry.problem = None
+    await asyncio.sleep(12)
+
+    assert all(
+        isinstance(world.refresher.view(key).versions[str(number)], ModelVersion) for number, key in enumerate(MANY)
+    )
+
+
+async def test_a_release_that_comes_during_an_outage_is_told_at_once_and_adds_no_request(world: World) -> None:
+    world.registry.problem = OUT
+    world.refresher.want(A, want("7"))
+    await asyncio.sleep(8)
+    world.refresher.want(B, want("8"))
+    told = world.refresher.view(B).versions["8"]
+    await asyncio.sleep(1)
+
+    assert told == replace(OUT, since=at(8))
+    assert world.registry.times("version") == [0, 1, 3, 7]
+
+
+async def test_one_model_that_may_not_be_read_keeps_no_other_from_being_read(world: World) -> None:
+    world.registry.problem = Unavailable(Reason.REGISTRY_UNAUTHORIZED, "the registry does not allow this")
+    world.refresher.want(A, want("7"))
+    await asyncio.sleep(2)
+    world.registry.problem = None
+    world.refresher.want(B, want("8"))
+    await asyncio.sleep(0.5)
+
+    assert isinstance(world.refresher.view(B).versions["8"], ModelVersion)

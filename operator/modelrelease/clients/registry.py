@@ -48,6 +48,11 @@ class RegistryEndpoint:
     credentials: Source = field(default=ANONYMOUS, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Down(Unavailable):
+    """The registry as a whole does not answer us now: every other look-up would end in the same way."""
+
+
 class RegistryClient:
     """Reads versions and aliases of one registry and moves aliases there. Blocking; several threads may share it."""
 
@@ -189,20 +194,22 @@ class RegistryClient:
     def _failure(self, error: Exception) -> Unavailable:
         """The one place where a failed request gets its reason; the same cause has the same words at every try."""
         if isinstance(error, _NobodyError):
-            return error.problem
+            return Down(error.problem.reason, error.problem.message)
         if not isinstance(error, self._rest.RefusedError):
             if what := connection_problem(error):
                 reason = Reason.REGISTRY_TLS_FAILED if is_tls_failure(error) else Reason.REGISTRY_UNREACHABLE
-                return self._unavailable(reason, what)
+                return Down(reason, f"{self._where} {what}")
             logger.debug("unreadable answer of %s", self._where, exc_info=error)
             return self._unavailable(Reason.REGISTRY_ERROR, "gave an answer that is not MLflow's; check the URL")
         status: int = error.status
         if status == 403 and "Invalid Host header" in error.text:
             host = urlsplit(self._endpoint.url).netloc.rpartition("@")[2]
             fix = f"start the MLflow server with --allowed-hosts that include {host!r}"
-            return self._unavailable(Reason.REGISTRY_REFUSED_HOST, f"refuses the host name it is called by; {fix}")
+            words = f"{self._where} refuses the host name it is called by; {fix}"
+            return Down(Reason.REGISTRY_REFUSED_HOST, words)
         if status == 401:
-            return self._unavailable(Reason.REGISTRY_UNAUTHORIZED, "does not accept the credentials (HTTP 401)")
+            words = f"{self._where} does not accept the credentials (HTTP 401)"
+            return Down(Reason.REGISTRY_UNAUTHORIZED, words)
         if status == 403:
             return self._unavailable(Reason.REGISTRY_UNAUTHORIZED, "does not allow this to the credentials (HTTP 403)")
         if 300 <= status < 400:

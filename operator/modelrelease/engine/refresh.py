@@ -4,6 +4,9 @@ Concurrency: everything but the look-ups themselves runs in the event loop. A lo
 pool; there is at most one under way for a (model, version) and for a (model, alias), however many releases want it.
 `want` and `view` return at once; a look-up that hangs occupies one thread until the client's own timeout ends it.
 
+While a registry as a whole does not answer (down, wrong credentials, TLS), one look-up at a time probes it, ever more
+slowly, whatever the number of releases; the first answer lets all that waits go on at once.
+
 Not here: how a version is read (clients.registry) and what it means (core). The rule: a value is shown while it is
 younger than the release's max_age; an older one is Unavailable while look-ups fail, and absent while it is being read.
 """
@@ -21,6 +24,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from modelrelease.api.reasons import Reason
+from modelrelease.clients.registry import Down
 from modelrelease.core.observation import AliasTarget, Lookup, Missing, ModelVersion, RegistryView, Unavailable
 from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite, RegistryWant
@@ -103,6 +107,10 @@ class RegistryRefresher:
         self._wants: dict[Key, RegistryWant] = {}
         self._entries: dict[Subject, _Entry] = {}
         self._changed = asyncio.Event()
+        self._down: Down | None = None
+        self._downs = 0  # probes in a row that failed
+        self._probe_at = now()
+        self._probing = False
 
     def want(self, key: Key, want: RegistryWant | None) -> None:
         """Replace what a release wants; None forgets it. What nobody wants any more is dropped."""
@@ -120,7 +128,8 @@ class RegistryRefresher:
             return
         self._wants[key] = want
         for subject in _subjects(want):
-            entry = self._entries.setdefault(subject, _Entry(due=self._now()))
+            known = replace(self._down, since=self._now()) if self._down else None
+            entry = self._entries.setdefault(subject, _Entry(due=self._now(), failure=known))
             entry.readers[key] = want
             if entry.read_at is not None:
                 entry.due = min(entry.due, entry.read_at + want.max_age / 2)
@@ -169,6 +178,8 @@ class RegistryRefresher:
         """
         now = self._now()
         waiting = sorted((entry.due, subject) for subject, entry in self._entries.items() if not entry.looking)
+        if self._down is not None and waiting:
+            return self._probe(now, *waiting[0])
         for due, subject in waiting:
             if not self._free:
                 return None  # the end of a look-up sets `_changed`
@@ -177,13 +188,24 @@ class RegistryRefresher:
             self._start(subject, self._entries[subject])
         return None
 
+    def _probe(self, now: datetime, due: datetime, subject: Subject) -> float | None:
+        """While the registry as a whole does not answer, one look-up at a time finds out whether it does again."""
+        if self._probing:
+            return None
+        at = max(due, self._probe_at)
+        if at > now:
+            return (at - now).total_seconds()
+        self._probing = True
+        self._start(subject, self._entries[subject], probe=True)
+        return None
+
     async def close(self) -> None:
         """Start nothing more. Look-ups under way end by the client's timeout; their results go nowhere."""
         self._wants.clear()
         self._entries.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, subject: Subject, entry: _Entry) -> None:
+    def _start(self, subject: Subject, entry: _Entry, *, probe: bool = False) -> None:
         # Two releases may want one alias at different versions: the first by name has its way until it is content.
         writes = (_write(subject, entry.readers[key]) for key in sorted(entry.readers))
         look_up: Callable[[], Lookup | Alias]
@@ -196,12 +218,15 @@ class RegistryRefresher:
         entry.looking = True
         self._free -= 1
         under_way = asyncio.get_running_loop().run_in_executor(self._pool, look_up)
-        under_way.add_done_callback(lambda done: self._finish(subject, entry, done))
+        under_way.add_done_callback(lambda done: self._finish(subject, entry, done, probe=probe))
 
-    def _finish(self, subject: Subject, entry: _Entry, done: asyncio.Future[Lookup | Alias]) -> None:
+    def _finish(self, subject: Subject, entry: _Entry, done: asyncio.Future[Lookup | Alias], *, probe: bool) -> None:
         self._free += 1
         self._changed.set()
         entry.looking = False
+        self._probing = self._probing and not probe
+        if not done.cancelled() and done.exception() is None:
+            self._judge(done.result(), probe=probe)
         if done.cancelled() or self._entries.get(subject) is not entry:
             return  # closed, or wanted by nobody any more
         if error := done.exception():
@@ -214,7 +239,7 @@ class RegistryRefresher:
         if isinstance(found, Unavailable):
             since = entry.failure.since if entry.failure else now
             entry.failure = replace(found, since=since)
-            entry.due = now + min(BACKOFF_FIRST * 2 ** min(entry.failures, 16), BACKOFF_MAX)
+            entry.due = now + _backoff(entry.failures)
             entry.failures += 1
         else:
             entry.value, entry.read_at, entry.failure, entry.failures = found, now, None, 0
@@ -225,6 +250,25 @@ class RegistryRefresher:
             entry.due, entry.again = now, False
         for key in list(entry.readers):
             self._tell(subject, entry, key)
+
+    def _judge(self, found: Lookup | Alias, *, probe: bool) -> None:
+        """Learn from any look-up whether the registry as a whole answers; if not, all that waits fails with it."""
+        now, before = self._now(), self._down
+        if not isinstance(found, Down):
+            self._down, self._downs = None, 0
+            for entry in self._entries.values():
+                if before is not None and isinstance(entry.failure, Down):
+                    entry.due, entry.failures = now, 0
+            return
+        if before is None or probe:
+            self._probe_at = now + _backoff(self._downs)
+            self._downs += 1
+        self._down = found
+        for subject, entry in self._entries.items():
+            if not entry.looking and entry.due <= now:
+                entry.failure = replace(found, since=entry.failure.since if entry.failure else now)
+                for key in list(entry.readers):
+                    self._tell(subject, entry, key)
 
     def _tell(self, subject: Subject, entry: _Entry, key: Key) -> None:
         """Wake a reader if what it would see is news to it."""
@@ -240,6 +284,11 @@ class RegistryRefresher:
         fresh = entry.read_at is not None and self._now() - entry.read_at <= want.max_age
         writing = _write(subject, want) is not None
         return entry.value if fresh and not (writing and entry.failure) else entry.failure
+
+
+def _backoff(failures: int) -> timedelta:
+    doubled: timedelta = BACKOFF_FIRST * 2 ** min(failures, 16)
+    return min(doubled, BACKOFF_MAX)
 
 
 def _subjects(want: RegistryWant | None) -> set[Subject]:
