@@ -9,20 +9,18 @@ size, the rest is listed. A part that cannot be read is a value of its own, so t
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import yaml
-
 from modelrelease.api.reasons import Reason
 from modelrelease.core.observation import Missing, ModelVersion, Unavailable
 from modelrelease.core.version_facts import DatasetInput, FileEntry, ModelFile, Part, RunFacts, Unlisted
 
-from .failures import TooLargeError, one_line
+from .failures import TooLargeError
+from .model_file import parse_model_file
 from .registry_metrics import evaluation, latest_points
 
 MODEL_FILE = "MLmodel"
@@ -89,26 +87,6 @@ def describe(
         files=files,
         parts=parts,
     )
-
-
-def parse_model_file(content: bytes) -> ModelFile:
-    """What gates need of an MLmodel file. Raises ValueError where it is not one."""
-    try:
-        # libyaml's parser: the one in Python takes seconds for a large signature, and bounds no depth
-        document = yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"it is not YAML: {one_line(str(error))}") from error
-    if not isinstance(document, dict) or not isinstance(signature := document.get("signature") or {}, dict):
-        raise ValueError("it has not the shape of an MLmodel file")  # noqa: TRY004 - an answer, not an argument
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return ModelFile(digest, _schema_text(signature, "inputs"), _schema_text(signature, "params"))
-
-
-def _schema_text(signature: Mapping[Any, Any], name: str) -> str | None:
-    text = signature.get(name)
-    if text is not None and not isinstance(text, str):
-        raise ValueError(f"its signature's {name} are not JSON text")
-    return text or None
 
 
 def _run_facts(run_id: str, run: Any) -> RunFacts:
@@ -186,7 +164,11 @@ def _files(
 
 def _listing(source: Source, path: str, folder: str) -> list[tuple[str, bool, int | None]]:
     """The entries of one folder. A name outside of it would be asked for in turn: such an answer is refused."""
-    document = json.loads(source.download(path, {"artifact_directory_path": folder} if folder else {}, LISTING_LIMIT))
+    content = source.download(path, {"artifact_directory_path": folder} if folder else {}, LISTING_LIMIT)
+    try:
+        document = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if document.get("next_page_token"):
         raise TooLargeError
     entries = []

@@ -74,6 +74,8 @@ def parse(inputs: str, params: str | None) -> Schema:
     try:
         entries = json.loads(inputs)
         taken = json.loads(params) if params else []
+        if not isinstance(entries, list) or not isinstance(taken, list) or not entries:
+            raise ValueError("not a list of inputs")
         tensors = [entry for entry in entries if entry["type"] == "tensor"]
         if tensors and len(tensors) != len(entries):
             raise ValueError("tensors and columns together")
