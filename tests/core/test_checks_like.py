@@ -172,6 +172,16 @@ def test_a_light_canary_is_not_waited_for_and_still_owes_parity() -> None:
     )
 
 
+def test_what_a_phase_waits_for_is_the_first_check_that_it_needs() -> None:
+    few = Counts(10, 0)
+    judged = fed(made(SLOW, ERRORS), arm("c", slow=Counts(1, 0), errors=few), arm("s", slow=GOOD, errors=few))
+    assert judged.waits_for is not None
+    assert judged.waits_for.name == "errors"
+    apart = fed(made(ERRORS), arm("c", errors=GOOD), arm("s", errors=GOOD), on({"c": facts("L4")}, {"s": facts("T4")}))
+    assert apart.waits_for is not None
+    assert apart.waits_for.reason == "DifferentHardware"
+
+
 def test_a_light_canary_is_waited_for_until_it_had_its_polls() -> None:
     assert not fed(made(SLOW), arm("c", slow=Counts(100, 0)), arm("s", slow=GOOD), number=2).passed
 

@@ -184,7 +184,7 @@ def hold_stop(draft: Draft, target: Target, *, evidence_needed: bool) -> Why | N
         words = f"pod {pod} has requests in flight and works nothing off; a minute of that is harm"
         return Why(Phase.HELD, Reason.WAITING_FOR_EVIDENCE, words)
     if evidence_needed and not judgement.passed and not draft.candidate.hurried:
-        waiting = next((item for item in judgement.checks if item.verdict == "Waiting"), None)
+        waiting = judgement.waits_for
         return Why(
             Phase.HELD, Reason.WAITING_FOR_EVIDENCE, waiting.message if waiting else "checks have not passed yet"
         )

@@ -36,6 +36,7 @@ class Judgement:
     failed: the check to blame for a rollback. passed: every check that can pass in this phase has passed. suspicious:
     the evidence against one check is strong enough to stop raising (a heuristic, statistics.md section 3). parity_owed:
     names of checks of latency against stable that never passed near load parity; before weight 100 they must.
+    waits_for: the first check that keeps the phase from passing.
     """
 
     checks: tuple[CheckStatus, ...]
@@ -43,6 +44,7 @@ class Judgement:
     passed: bool
     suspicious: bool
     parity_owed: tuple[str, ...] = ()
+    waits_for: CheckStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def judge(
     its runtime lacks and to show the query.
     """
     statuses: list[CheckStatus] = []
-    passed, suspicious, owed = True, False, []
+    waits_for: CheckStatus | None = None
+    suspicious, owed = False, []
     arms = sorted({revision.revision, *fleet.pods})
     for check in revision.checks:
         memory, failed = evidence.checks[check.name], check.name == evidence.failed
@@ -92,9 +95,10 @@ def judge(
         elif measure is not None:
             status = status.model_copy(update={"query": query_of(measure, arms, status.bound or 0) or None})
         statuses.append(status)
-        passed = passed and (verdict.word == "Pass" or verdict.excused)
+        if waits_for is None and verdict.word != "Pass" and not verdict.excused:
+            waits_for = status
     blamed = next((status for status in statuses if status.verdict == "Fail"), None)
-    return Judgement(tuple(statuses), blamed, passed and blamed is None, suspicious, tuple(owed))
+    return Judgement(tuple(statuses), blamed, waits_for is None, suspicious, tuple(owed), waits_for)
 
 
 def _verdict(
