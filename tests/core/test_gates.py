@@ -110,6 +110,14 @@ CASES: dict[str, tuple[Gate, Lookup | None, Lookup | None, str, str]] = {
     "a percentage of a negative value is of its size": (
         metric("score", champion={"maxDropPercent": 10}), version("2", {"score": -10.5}),
         version("1", {"score": -10.0}), "Pass", "score: -10.5, needs -11 (champion -10)"),
+    "a value without a data set cannot be compared with one that has one": (
+        metric(**DROP), version("2", {"auc": 0.9}), version("1", None, MetricValue("auc", 0.87, "holdout", "d1")),
+        "InsufficientData",
+        "auc: logged without a data set, the champion's on holdout@d1: the values cannot be compared"),
+    "a run's value is compared all the same, for it cannot have a data set": (
+        metric(**DROP), version("2", {"auc": 0.9}, source="Run"),
+        version("1", None, MetricValue("auc", 0.87, "holdout", "d1")), "Pass",
+        "auc: 0.9, needs 0.85 (champion 0.87)"),
     "samples are shown with the value": (
         metric(min=0.9, samples="auc/n"), version("2", {"auc": 0.95, "auc/n": 1204}), None, "Pass",
         "auc: 0.95, needs 0.9 (1,204 samples)"),

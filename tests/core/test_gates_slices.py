@@ -101,6 +101,16 @@ def test_a_gate_on_slices_says(case: tuple[dict[str, Any], Values, Values | None
     assert (seen.verdict, seen.message) == (verdict, message)
 
 
+def test_samples_of_the_champion_are_asked_for_as_well() -> None:
+    bare = ModelVersion("churn", "1", "models:/m", "READY", NOW, "r", (MetricValue("slice/night/recall", 0.9),))
+    seen = said(version("2", {"night": (0.9, 1000)}), bare, **COUNTED)
+    assert (seen.verdict, seen.message) == (
+        "InsufficientData",
+        "recall[slice/night]: 0.9, but of the champion metric slice/night/n was not logged for version 1",
+    )
+    assert said(version("2", {"night": (0.9, 1000)}), bare, **COUNTED, evidence="point").verdict == "Pass"
+
+
 def test_what_is_said_to_be_needed_is_about_enough() -> None:
     short = said(version("2", {"night": (0.86, 1000)}), version("1", {"night": (0.86, 1000)}), **PROVEN)
     assert "about 632 more" in short.message

@@ -192,7 +192,9 @@ def largest() -> ModelReleaseStatus:
     when = {"started_at": NOW, "ended_at": NOW}
     arm = ArmStatus(total=10**12, bad=10**11, rate=0.123456)
     figures = {"value": 0.123456789012, "champion": 0.123456789012, "threshold": 0.123456789012}
-    gate = GateStatus(name=name, verdict="InsufficientData", message=words, dataset=words, source=words, **figures)
+    known = {"samples": 10**9, "champion_samples": 10**9, "run": "f" * 40, "origin": "p" * 63, "read_at": NOW}
+    seen = {"dataset": words, "source": words, "advisory": True, **figures, **known}
+    gate = GateStatus(name=name, verdict="InsufficientData", message=words, **seen)
     seen = {"canary": arm, "stable": arm, "allowed": 0.123456, "requests_needed": 10**9, "detectable": 0.0123}
     seen |= {"evidence_percent": 100, "bound": 2, "load": 123.45, "left_out": 0.1234}
     texts = {"reason": "PrometheusUnreachable", "message": words, "pods": words, "query": '"' * 512}

@@ -174,8 +174,8 @@ class GateStatus(StatusModel):
     dataset: Phrase | None = Field(None, description="Name and digest of the evaluation data set.")
     source: Phrase | None = Field(None, description="LoggedModel, or Run, which does not tell the data set of a value.")
     run: Annotated[str, Field(max_length=40)] | None = Field(None, description="Id of the run that made the version.")
-    origin: Annotated[str, Field(max_length=63)] = Field(
-        "spec", description="Where the gate comes from: spec, or the name of a policy."
+    origin: Annotated[str, Field(max_length=63)] | None = Field(
+        None, description="Where the gate comes from: spec, or the name of a policy."
     )
     advisory: bool = Field(False, description="It is reported and stops nothing.")
     read_at: Time | None = Field(None, description="When the registry was read for this entry.")

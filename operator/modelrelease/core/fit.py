@@ -16,6 +16,8 @@ LIMIT_BYTES = 60 * 1024
 _FEW = 32  # so many entries of every list together fit with their longest texts
 _LEVELS = (96, 32)  # characters left of each text
 _CONDITION_FACTOR = 4
+_DETAILS = ("dataset", "source", "run", "origin", "read_at", "samples", "champion_samples")
+"""Of a gate; a policy's gate bears its name all the same."""
 _EXPLAINS = ("query", "pods", "detectable", "load", "left_out")  # of a check; its message says the most of it
 
 
@@ -48,10 +50,8 @@ def _size(status: ModelReleaseStatus) -> int:
 def _shortened(status: ModelReleaseStatus, level: int) -> ModelReleaseStatus:
     short = _to(level)
     longer = _to(level * _CONDITION_FACTOR)
-    gates = [
-        item.model_copy(update={"message": short(item.message), "dataset": None, "source": None, "run": None})
-        for item in status.gates
-    ]
+    dropped = dict.fromkeys(_DETAILS)
+    gates = [item.model_copy(update={"message": short(item.message), **dropped}) for item in status.gates]
     return status.model_copy(
         update={
             "gates": tuple(gates),

@@ -77,6 +77,14 @@ class ModelVersion:
     model_file: ModelFile | Missing | Unavailable | None = None
     files: tuple[FileEntry, ...] | Unlisted | Missing | Unavailable | None = None
     parts: frozenset[Part] = frozenset({Part.RUN})
+    by_key: Mapping[str, tuple[MetricValue, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Order the metrics by name, once: gates look them up in every pass."""
+        grouped: dict[str, tuple[MetricValue, ...]] = {}
+        for item in self.metrics:
+            grouped[item.key] = (*grouped.get(item.key, ()), item)
+        object.__setattr__(self, "by_key", grouped)
 
 
 Lookup = ModelVersion | Missing | Unavailable

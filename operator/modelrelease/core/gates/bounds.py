@@ -38,12 +38,23 @@ class Bounds:
     champion: ChampionBound | None = None
 
 
-def former_value(champion: ModelVersion, shown: str, found: MetricValue) -> MetricValue | Finding:
-    """The champion's value of the same metric on the same data, or the finding that nothing can be compared."""
+def former_value(
+    champion: ModelVersion, shown: str, found: MetricValue, candidate: ModelVersion
+) -> MetricValue | Finding:
+    """The champion's value of the same metric on the same data, or the finding that nothing can be compared.
+
+    A run cannot tell its data set, so that its values are compared all the same; a LoggedModel could have.
+    """
     former = counterpart(champion, found.key, found)
     if isinstance(former, str):
         words = f"{shown}: {number(found.value)}, but of the champion {former}"
         return Finding(False, words, found.value, lacking=True, dataset=dataset_words(found))
+    if found.dataset is None and former.dataset is not None and candidate.metrics_from == "LoggedModel":
+        words = (
+            f"{shown}: logged without a data set, the champion's on {dataset_words(former)}: "
+            "the values cannot be compared"
+        )
+        return Finding(False, words, found.value, former.value, lacking=True)
     if found.digest and former.digest and found.digest != former.digest:
         words = (
             f"{shown}: evaluated on data set {dataset_words(found)}, the champion on {dataset_words(former)}: "

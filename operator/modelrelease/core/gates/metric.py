@@ -38,7 +38,7 @@ def _find(
         samples = counted
     former = None
     if gate.champion is not None and champion is not None:
-        looked_up = former_value(champion, gate.name, found)
+        looked_up = former_value(champion, gate.name, found, candidate)
         if isinstance(looked_up, Finding):
             return looked_up, found
         former = looked_up

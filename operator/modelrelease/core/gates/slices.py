@@ -47,18 +47,20 @@ class _Naming:
     def names(self, version: ModelVersion) -> set[str]:
         """The slices that a version was evaluated on."""
         gate = self._gate
-        found: set[str] = set()
-        for item in version.metrics:
-            if self.by_dataset:
-                prefix = item.dataset if item.key == gate.metric else None
-            else:
-                head, slash, tail = _parted(item.key, gate.metric)
-                wanted = gate.dataset is None or version.metrics_from != "LoggedModel" or item.dataset == gate.dataset
-                prefix = head if slash and tail == gate.metric and wanted else None
-            match = self._pattern.fullmatch(prefix) if prefix is not None else None
-            if match:
-                found.add(match[1])
-        return found
+        if self.by_dataset:
+            places = {item.dataset for item in version.by_key.get(gate.metric, ()) if item.dataset}
+        else:
+            behind = f"/{gate.metric}"
+            places = {
+                key.removesuffix(behind)
+                for key, items in version.by_key.items()
+                if key.endswith(behind)
+                and (not self._narrows(version) or any(i.dataset == gate.dataset for i in items))
+            }
+        return {match[1] for place in places if (match := self._pattern.fullmatch(place))}
+
+    def _narrows(self, version: ModelVersion) -> bool:
+        return self._gate.dataset is not None and version.metrics_from == "LoggedModel"
 
     def place(self, name: str) -> str:
         """The slice as it is shown and logged: slice/night, holdout-night."""
@@ -83,7 +85,8 @@ def slices(
     naming = _Naming(gate)
     rival = champion if gate.champion else None
     names = naming.names(candidate)
-    expected = set(gate.required) | (naming.names(rival) if rival else set())
+    former_names = naming.names(rival) if rival else set[str]()
+    expected = set(gate.required) | former_names
     source = source_words(candidate)
     if not names and not expected:
         pattern = f"{gate.metric} on data sets {gate.datasets}" if gate.datasets else f"{gate.match}/{gate.metric}"
@@ -94,7 +97,7 @@ def slices(
     ]
     present: list[_Slice] = []
     for item in sorted(names):
-        seen = _read(gate, naming, item, candidate, rival)
+        seen = _read(gate, naming, item, candidate, rival if item in former_names else None)
         if isinstance(seen, Finding):
             findings.append(seen)
         else:
@@ -113,8 +116,8 @@ def _read(
         return Finding(False, found, lacking=True)
     shown = f"{gate.metric}[{naming.place(name)}]"
     former = None
-    if rival is not None and name in naming.names(rival):
-        looked_up = former_value(rival, shown, found)
+    if rival is not None:
+        looked_up = former_value(rival, shown, found, candidate)
         if isinstance(looked_up, Finding):
             return looked_up
         former = looked_up
@@ -210,9 +213,3 @@ def _summed_up(findings: Sequence[Finding], number_of_slices: int) -> Finding:
     failed.sort(key=lambda item: item.lacking)  # stable: by name within each
     more = f"; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
     return replace(failed[0], words="; ".join(item.words for item in failed[:_SHOWN]) + more)
-
-
-def _parted(key: str, metric: str) -> tuple[str, str, str]:
-    """A key as prefix, slash and metric; the metric may contain slashes itself."""
-    head = key[: -len(metric) - 1]
-    return (head, "/", metric) if key == f"{head}/{metric}" else (key, "", "")

@@ -26,7 +26,7 @@ class Data:
 
 def lookup(version: ModelVersion, key: str, data: Data) -> MetricValue | str:
     """The one finite value of a metric, or words that say why there is none."""
-    found = [item for item in version.metrics if item.key == key]
+    found = list(version.by_key.get(key, ()))
     what = f"metric {key} of version {version.version}"
     if not found:
         return f"metric {key} was not logged for version {version.version}"
@@ -71,7 +71,7 @@ def figure(version: ModelVersion, key: str, beside: MetricValue) -> float | str:
     """A figure that belongs to a value: logged on the same data, or without any data set."""
     found = lookup(version, key, Data(beside.dataset, beside.digest))
     if isinstance(found, str):
-        plain = [item for item in version.metrics if item.key == key and item.dataset is None]
+        plain = [item for item in version.by_key.get(key, ()) if item.dataset is None]
         return _finite_value(plain[0], version) if plain else found
     return found.value
 
