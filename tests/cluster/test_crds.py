@@ -91,6 +91,21 @@ ACCEPTED = [
     pytest.param(gate(metric={"name": "auc", "min": 0.5, "max": 0.5}), id="min equal to max"),
     pytest.param(gate(metric={"name": "loss", "champion": {"maxRise": 0}}), id="a champion bound of 0"),
     pytest.param(gate(slices={"metric": "recall", "min": 0.8, "required": ["night"]}), id="a slice gate"),
+    pytest.param(
+        release(
+            gates=[
+                {"name": "a", "lineage": {"require": ["dataset", "gitCommit", "run", "cleanTree", "features"]}},
+                {"name": "b", "dataset": {"maxAgeDays": 30, "min": {"completeness": 1}, "requireDocumentation": True}},
+                {"name": "c", "signature": {"compatibleWith": "champion"}},
+                {"name": "d", "evaluatedWith": {}},
+                {"name": "e", "tags": {"validation_status": "approved"}},
+                {"name": "f", "tag": {"name": "risk", "oneOf": ["low", "medium"]}},
+                {"name": "g", "artifact": {}},
+            ]
+        ),
+        id="gates on what the registry tells",
+    ),
+    pytest.param(gate(tags={f"{n}".zfill(250): "v" * 500 for n in range(16)}), id="as many tags as allowed"),
     pytest.param(check(errorRate={}), id="an error rate with default margins"),
     pytest.param(check(errorRate={"max": 0.5, "minPolls": 1}), id="a tripwire"),
     pytest.param(check(latency={"slowerThan": "250ms", "margin": {"relative": 1}}), id="a latency check with a margin"),
@@ -268,6 +283,19 @@ REFUSED = [
         id="a slice gate without bounds",
     ),
     pytest.param(gate(metric={"name": "auc", "min": 2, "max": 1}), "min must not be above max", id="min above max"),
+    pytest.param(
+        gate(dataset={"context": "training"}),
+        "set at least one of maxAgeDays, min, maxSyntheticShare and requireDocumentation",
+        id="a gate on data that asks nothing",
+    ),
+    pytest.param(
+        gate(tag={"name": "risk", "equals": "low", "present": True}),
+        "set exactly one of equals, oneOf and present",
+        id="a tag in two ways",
+    ),
+    pytest.param(gate(tags={"": "v"}), "a name must have 1 to 250 characters", id="a tag without a name"),
+    pytest.param(gate(tags={f"t{n}": "v" for n in range(17)}), "spec.gates[0].tags: Too many: 17", id="a tag too many"),
+    pytest.param(gate(lineage={"require": ["author"]}), 'Unsupported value: "author"', id="lineage of another kind"),
     pytest.param(
         gate(slices={"metric": "recall", "min": 2, "max": 1.5}),
         "min must not be above max",
