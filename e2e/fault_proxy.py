@@ -29,12 +29,14 @@ class FaultProxy:
 
     pass: as it is. hang: takes requests and answers none. error: status 500. empty: answers without a series. nan:
     every value is NaN. partial: half of the series, with a warning beside them, as Thanos does. refuse: nobody listens.
-    requests: how many came in, whatever the mode.
+    requests: how many came in, whatever the mode. only: what a request's body must hold to be met like that; else it
+    passes.
     """
 
     def __init__(self, upstream: str, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.upstream = upstream.rstrip("/")
         self.requests = 0
+        self.only = b""
         self._host = host
         self._mode: Mode = "pass"
         self._changed = threading.Event()
@@ -78,7 +80,7 @@ class FaultProxy:
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes] | None:
         """Status and body for one request; None leaves it unanswered."""
         self.requests += 1
-        mode, changed = self._mode, self._changed
+        mode, changed = self._mode if self.only in body else "pass", self._changed
         if mode == "hang":
             changed.wait()
             return None

@@ -59,10 +59,14 @@ def pod(name: str, revision: str, *, namespace: str = "team", release: str = "ch
 
 @dataclass
 class Prometheus:
-    """One Prometheus with its data in `directory`; it may be stopped, started again, frozen and given other targets."""
+    """One Prometheus with its data in `directory`; it may be stopped, started again, frozen and given other targets.
+
+    A pod without a revision is scraped for many: its exposition carries all labels itself, and `up`.
+    """
 
     directory: Path
     scrape_interval_s: float = 1
+    flags: tuple[str, ...] = ()
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     pods: list[Pod] = field(default_factory=list)
@@ -86,10 +90,15 @@ class Prometheus:
                 },
             }
             for pod in pods
+            if pod.revision
         ]
+        many = [{"targets": [pod.server.url.removeprefix("http://")]} for pod in pods if not pod.revision]
         config = {
             "global": {"scrape_interval": interval, "scrape_timeout": interval},
-            "scrape_configs": [{"job_name": "pods", "static_configs": targets}],
+            "scrape_configs": [
+                {"job_name": "pods", "static_configs": targets},
+                {"job_name": "many", "honor_labels": True, "static_configs": many},
+            ],
         }
         (self.directory / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML, too
         if self.process is not None:
@@ -109,6 +118,7 @@ class Prometheus:
                     f"--config.file={self.directory / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self.directory / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
+                    *self.flags,
                 ],
                 stdout=log,
                 stderr=log,
@@ -141,9 +151,11 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(directory: Path, *pods: Pod, scrape_interval_s: float = 1) -> Iterator[Prometheus]:
+def prometheus(
+    directory: Path, *pods: Pod, scrape_interval_s: float = 1, flags: tuple[str, ...] = ()
+) -> Iterator[Prometheus]:
     """A Prometheus that scrapes these pods until the block ends."""
-    server = Prometheus(directory, scrape_interval_s)
+    server = Prometheus(directory, scrape_interval_s, flags)
     server.scrape(*pods)
     try:
         server.start()
