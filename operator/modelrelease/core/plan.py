@@ -14,6 +14,7 @@ from . import checks, endpoints, gates, parity
 from .measures import measures
 from .observation import Observation
 from .revision import Revision
+from .version_facts import Part
 from .wants import AliasWrite, RegistryWant, SampleWant, Wants
 
 DEFAULT_REPLICAS = 2
@@ -114,7 +115,8 @@ def _registry(
     quarantined = target is not None and any(entry.key == target.key for entry in status.quarantine)
     if candidate is not None and not candidate.fast and candidate.stage is not Stage.RETURNING:
         versions.add(candidate.version)
-        judged = obs.revisions.get(candidate.key)
+        begun = target if target is not None and target.key == candidate.key else None  # in this pass
+        judged = obs.revisions.get(candidate.key, begun)
     elif candidate is not None and candidate.fast:
         pass  # what was promoted before needs nobody's word
     elif target is not None and not quarantined and (stable is None or stable.revision != target.revision):
@@ -122,10 +124,10 @@ def _registry(
         judged = target
     if versions and stable is not None:
         versions.add(stable.version)
-    of_candidate, of_champion = gates.wanted(judged.gates if judged else ())
-    parts = dict.fromkeys(versions, of_champion)
+    parts: dict[str, frozenset[Part]] = {}
     if judged is not None:
-        parts[judged.version] = of_candidate | parts.get(judged.version, frozenset())
+        of_candidate, of_champion = gates.wanted(judged.gates)
+        parts = dict.fromkeys(versions, of_champion) | {judged.version: of_candidate}
     write = None
     set_alias = spec.registry.set_alias if spec.registry else None
     if set_alias and versions:
