@@ -65,6 +65,14 @@ def test_what_keeps_the_alias_from_being_moved_is_told_once_and_forgotten_when_i
     )
 
 
+def test_an_alias_that_must_not_be_moved_has_a_reason_of_its_own() -> None:
+    denied = Unavailable(Reason.ALIAS_WRITE_NOT_ALLOWED, "namespace crm may not move aliases of model churn")
+    case = moving().see(registry=RegistryView({}, {"champion": denied}))
+
+    assert [item.reason.value for item in case.announced()] == ["AliasWriteNotAllowed"]
+    assert reading(case, denied).reason == "AliasWriteNotAllowed"
+
+
 def test_an_alias_that_is_yet_to_be_moved_is_asked_for() -> None:
     wants = moving().see(registry=RegistryView()).decision().wants.registry
     assert wants is not None

@@ -215,9 +215,8 @@ def test_default_checks_can_be_counted_and_the_blind_spot_is_said(runtime: str) 
         ("http", {"latency": {"metric": "queueTime", "slowerThan": "1s"}}, "it has requestDuration"),
         ("triton", {"errorRate": {"of": "client"}}, "the runtime triton does not count client errors"),
         ("http", {"gauge": {"metric": "kvCacheUsage", "tolerance": 0.1}}, "has no gauge kvCacheUsage"),
-        ("http", {"custom": {"total": "t{pod=~'$(pods)'}", "bad": "b{pod=~'$(pods)'}"}}, "sets allowCustomQueries"),
     ],
-    ids=["no such latency", "what there is", "no client errors", "no such gauge", "own queries"],
+    ids=["no such latency", "what there is", "no client errors", "no such gauge"],
 )
 def test_a_check_that_the_runtime_cannot_answer_is_refused(runtime: str, check: dict[str, object], words: str) -> None:
     asked = ModelReleaseSpec.model_validate(spec(workload=workload(runtime=runtime), checks=[{"name": "c", **check}]))

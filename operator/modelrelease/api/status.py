@@ -287,6 +287,7 @@ class AliasStatus(StatusModel):
         description="Pending and Restoring are still to be written; Lost: somebody else moved or removed it."
     )
     message: Sentence = Field("", description="Why it is not written yet; empty where nothing is wrong.")
+    reason: Word = Field("", description="The reason for that in one word, for example AliasWriteNotAllowed.")
 
 
 class EndingStatus(StatusModel):

@@ -136,7 +136,8 @@ def _alias(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
         return []
     if alias.message and (old.alias is None or old.alias.message != alias.message):
         words = f"alias {alias.alias} is yet to point at v{alias.version}: {alias.message}; it is tried again"
-        return [Announcement("Warning", Reason.ALIAS_WRITE_FAILED, words)]
+        denied = alias.reason == Reason.ALIAS_WRITE_NOT_ALLOWED
+        return [Announcement("Warning", Reason.ALIAS_WRITE_NOT_ALLOWED if denied else Reason.ALIAS_WRITE_FAILED, words)]
     if old.alias is not None and old.alias.state == alias.state:
         return []
     if alias.state in ("Written", "Restored"):

@@ -140,6 +140,8 @@ def target_of(spec: ModelReleaseSpec | None, obs: Observation) -> Target:
         return Why(Phase.PENDING, Reason.POLICY_NOT_FOUND, words)
     if wrong := measures.refused(spec, obs.policy):
         return Why(Phase.INVALID, Reason.INVALID_SPEC, f"{wrong}; what serves goes on serving; correct it")
+    if wrong := measures.forbidden_query(spec, obs.policy):
+        return Why(Phase.INVALID, Reason.CUSTOM_QUERIES_NOT_ALLOWED, f"{wrong}; what serves goes on serving")
     version = str(spec.model.version)
     if spec.model.alias is not None:
         held = obs.registry.aliases.get(spec.model.alias)

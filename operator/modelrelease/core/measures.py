@@ -39,6 +39,11 @@ def refused(spec: ModelReleaseSpec, policy: ReleasePolicySpec | None) -> str | N
         for check in checks:
             if lacks := _lacks(check, known):
                 return f"{place}: check {check.name}: {lacks}"
+    return None
+
+
+def forbidden_query(spec: ModelReleaseSpec, policy: ReleasePolicySpec | None) -> str | None:
+    """Which query of the release itself no policy allows; those of a policy are its author's own affair."""
     own = next((check for check in spec.checks if check.custom is not None), None)
     if own is not None and (policy is None or not policy.allow_custom_queries):
         return f"spec.checks: check {own.name}: custom queries need a ReleasePolicy that sets allowCustomQueries"

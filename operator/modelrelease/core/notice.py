@@ -80,13 +80,13 @@ def _alias(draft: Draft) -> None:
         return
     if draft.spec is None or not plan.serves_model(draft.spec, draft.status, draft.obs):
         return
-    held, words = draft.obs.registry.aliases.get(alias.alias), ""
+    held, words, reason = draft.obs.registry.aliases.get(alias.alias), "", ""
     state: str = alias.state
     match held:
         case Missing() if held.reason is Reason.ALIAS_NOT_FOUND:
             state = "Lost" if alias.state == "Restoring" else alias.state
         case Missing() | Unavailable():
-            words = held.message
+            words, reason = held.message, held.reason.value
         case AliasTarget() if held.read_at < _last_promotion(draft):
             pass
         case AliasTarget() if held.version == alias.version:
@@ -94,7 +94,8 @@ def _alias(draft: Draft) -> None:
         case AliasTarget() if alias.state == "Restoring" and held.version != alias.former:
             state = "Lost"
     if (state, words) != (alias.state, alias.message):
-        draft.put(alias=AliasStatus.model_validate({**alias.model_dump(), "state": state, "message": words}))
+        changed = {"state": state, "message": words, "reason": reason}
+        draft.put(alias=AliasStatus.model_validate({**alias.model_dump(), **changed}))
 
 
 def _last_promotion(draft: Draft) -> datetime:
