@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench import evidence_like as like
 from bench import evidence_power as power
 from bench import evidence_promises as promises
 from bench.evidence_tables import Bench, Section, render
+from bench.evidence_tempering import tempering
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "statistics.md"
 MARKERS = "<!-- bench/evidence.py: begin -->", "<!-- bench/evidence.py: end -->"
@@ -26,6 +28,8 @@ SECTIONS = (
     power.passing,
     power.smallest,
     promises.robustness,
+    like.hardware,
+    tempering,
     power.latency,
     promises.exact_means,
     promises.replay,

@@ -102,8 +102,10 @@ class Rollouts:
         self._cash = np.ones(runs)
         self._polls = np.zeros(runs)
 
-    def observe(self, canary: Array, canary_bad: Array, stable: Array, stable_bad: Array) -> None:
-        """One poll of every run; arrays of shape (runs,)."""
+    def observe(
+        self, canary: Array, canary_bad: Array, stable: Array, stable_bad: Array, tempering: Array | None = None
+    ) -> None:
+        """One poll of every run; arrays of shape (runs,). tempering: of each run, of the plan where it is not given."""
         margin, plan = self._plan.margin, self._plan
         active = (canary > 0) & ((stable > 0) | (margin.relative == 0))
         kappa = np.zeros_like(canary)
@@ -115,7 +117,8 @@ class Rollouts:
         log_e = gain - canary[:, None] * np.log1p(margin.absolute * u)
         if margin.relative:
             log_e += stable_bad[:, None] * np.log1p(-kappa * u / (1 + margin.absolute * u))
-        e = np.exp(np.minimum(log_e / plan.tempering, plan.log_cap))
+        divided = log_e / (plan.tempering if tempering is None else tempering[:, None])
+        e = np.exp(np.minimum(divided, plan.log_cap))
         e[~active] = 1.0
         later = (1 - EARLY_STAKE) / plan.planned_polls
         stake = np.minimum(np.where(self._polls == 0, later + EARLY_STAKE, later), self._cash) * active

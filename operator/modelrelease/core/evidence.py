@@ -39,6 +39,7 @@ FRACTION = 256.0
 
 _MOST_REQUESTS = 2.0**53  # doubles count exactly up to here
 _LEAST_TRAFFIC = 1e-6  # what extrapolation leaves of no request at all
+_BETS = REGRESSION_BETS + SAFETY_BETS
 _SINGLE = struct.Struct(f"<{len(REGRESSION_BETS) + len(SAFETY_BETS)}f")
 _BELOW = 1.0 - 2.0**-23  # before rounding to single precision, so that no wealth is ever rounded up
 MOST_REQUESTS = 2.0**53
@@ -176,28 +177,46 @@ def log_e_value(
     so 0, its value there, is its maximum (docs/statistics.md). For D = 0 and pivot 0 this is the conditional ratio of
     Lindon & Malek 2022; for R = 0 the Bernoulli likelihood ratio of D (1 + u) / (1 + D u) against D.
     """
-    relative, absolute = margin.relative, margin.absolute
-    canary_total, stable_total = canary.total, stable.total
+    return log_e_values((bet,), margin, canary, stable, pivot_rate, tempering=tempering)[0]
+
+
+def log_e_values(
+    bets: Sequence[float],
+    margin: Margin,
+    canary: Counts,
+    stable: Counts,
+    pivot_rate: float = 0.0,
+    *,
+    tempering: float = 1.0,
+) -> list[float]:
+    """`log_e_value` of several bets on one poll: all that costs time in a poll is in here."""
+    relative, absolute, log1p = margin.relative, margin.absolute, math.log1p
+    canary_total, canary_bad, stable_total, stable_bad = canary.total, canary.bad, stable.total, stable.bad
     kappa = relative * canary_total / stable_total if relative else 0.0
-    u = (bet - 1.0) / (1.0 + kappa * bet)
-    if canary.bad <= 0.0:
-        gain = 0.0
-    elif u <= -1.0:
-        return -math.inf
-    else:
-        gain = canary.bad * math.log1p(u)
-    if not relative:
-        return (gain - canary_total * math.log1p(absolute * u)) / tempering
-    if pivot_rate > 0.0:
-        q = relative * pivot_rate + absolute
-        if 1.0 + q * u >= _LEAST_PIVOT_FACTOR:
+    q = relative * pivot_rate + absolute
+    found = []
+    for bet in bets:
+        u = (bet - 1.0) / (1.0 + kappa * bet)
+        if canary_bad <= 0.0:
+            gain = 0.0
+        elif u <= -1.0:
+            found.append(-math.inf)
+            continue
+        else:
+            gain = canary_bad * log1p(u)
+        if not relative:
+            found.append((gain - canary_total * log1p(absolute * u)) / tempering)
+            continue
+        if pivot_rate > 0.0 and 1.0 + q * u >= _LEAST_PIVOT_FACTOR:
             c = kappa * u / (1.0 + q * u)
             if 1.0 + c * pivot_rate >= _LEAST_PIVOT_FACTOR:
                 beta = -c / (1.0 + c * pivot_rate)
-                paid = canary_total * math.log1p(q * u) + stable_total * math.log1p(pivot_rate * beta)
-                return (gain + stable.bad * math.log1p(beta) - paid) / tempering
-    beta = -kappa * u / (1.0 + absolute * u)
-    return (gain + stable.bad * math.log1p(beta) - canary_total * math.log1p(absolute * u)) / tempering
+                paid = canary_total * log1p(q * u) + stable_total * log1p(pivot_rate * beta)
+                found.append((gain + stable_bad * log1p(beta) - paid) / tempering)
+                continue
+        beta = -kappa * u / (1.0 + absolute * u)
+        found.append((gain + stable_bad * log1p(beta) - canary_total * log1p(absolute * u)) / tempering)
+    return found
 
 
 def observe(wealth: Wealth, plan: TestPlan, canary: Counts, stable: Counts | None) -> Wealth:
@@ -234,20 +253,21 @@ def observe_strata(
     margin, tempering, log_cap = plan.margin, plan.tempering, plan.log_cap
     pivot_rate = (wealth.rollout_stable.rate or 0.0) if plan.pivot else 0.0
 
-    def factor(bet: float) -> float:
-        log_e = 0.0
-        for seen, other in used:
-            log_e += log_e_value(bet, margin, seen, other, pivot_rate, tempering=tempering)
-        return math.exp(min(log_e, log_cap))
-
+    logs = [0.0] * len(_BETS)
+    for seen, other in used:
+        factors = log_e_values(_BETS, margin, seen, other, pivot_rate, tempering=tempering)
+        logs = factors if len(used) == 1 else [log_e + more for log_e, more in zip(logs, factors, strict=True)]
+    exp, split = math.exp, len(REGRESSION_BETS)
     cash, regression, safety = wealth.cash, wealth.regression, wealth.safety
     if harm:
         later_stake = (1.0 - EARLY_STAKE) / plan.planned_polls
         stake = min(later_stake + (EARLY_STAKE if wealth.polls == 0 else 0.0), cash)
         cash -= stake
-        regression = tuple((held + stake) * factor(bet) for bet, held in zip(REGRESSION_BETS, regression, strict=True))
+        regression = tuple(
+            [(held + stake) * exp(min(log_e, log_cap)) for held, log_e in zip(regression, logs[:split], strict=True)]
+        )
     if good:
-        safety = tuple(held * factor(bet) for bet, held in zip(SAFETY_BETS, safety, strict=True))
+        safety = tuple([held * exp(min(log_e, log_cap)) for held, log_e in zip(safety, logs[split:], strict=True)])
     stored = single((*regression, *safety))
     canary, stable = used[0] if len(used) == 1 else (_pooled(seen for seen, _ in used), _pooled(o for _, o in used))
     return Wealth(
