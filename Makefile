@@ -39,8 +39,9 @@ format: $(STAMP) ## Format the code and mend what the linter can mend
 crds: $(STAMP) ## Generate crds/ from the models
 	@$(PY) -m modelrelease.cli.crds crds
 
-bench: $(STAMP) ## Measure the statistics again and write docs/statistics.md
+bench: $(STAMP) ## Measure the statistics again and write the tables of docs/statistics.md and docs/gates.md
 	@$(PY) -m bench.evidence
+	@$(PY) -m bench.gates
 
 images: $(STAMP) ## Build the images of the operator and of the model server
 	@$(PY) -m e2e.images

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelrelease.api.gates import Gate
 from modelrelease.api.status import GateStatus
@@ -207,3 +209,30 @@ def test_a_gate_on_slices_refuses(case: tuple[dict[str, Any], str]) -> None:
     rules, words = case
     with pytest.raises(ValueError, match=words):
         Gate.model_validate({"name": "gate", "slices": {"metric": "recall", **rules}})
+
+
+shares = st.integers(0, 100).map(lambda hundredths: hundredths / 100)
+sizes = st.integers(1, 5000)
+
+
+@given(
+    st.lists(st.tuples(shares, shares, sizes, sizes), min_size=1, max_size=6),
+    st.sampled_from(["noRegression", "nonInferior"]),
+)
+def test_a_candidate_that_is_nowhere_worse_never_fails(
+    slices: list[tuple[float, float, int, int]], evidence: str
+) -> None:
+    better = {f"s{at}": (max(own, other), n) for at, (own, other, n, _) in enumerate(slices)}
+    former = {f"s{at}": (min(own, other), n) for at, (own, other, _, n) in enumerate(slices)}
+    seen = said(version("2", better), version("1", former), **COUNTED | {"evidence": evidence})
+    assert seen.verdict in ("Pass", "InsufficientData")
+
+
+@given(shares, shares, sizes, st.sampled_from(["noRegression", "nonInferior"]))
+def test_more_samples_never_turn_a_failure_into_a_pass(own: float, other: float, n: int, evidence: str) -> None:
+    rules = COUNTED | {"evidence": evidence}
+    few, many = (
+        said(version("2", {"s": (own, size)}), version("1", {"s": (other, size)}), **rules).verdict
+        for size in (n, 4 * n)
+    )
+    assert (few, many) not in {("Fail", "Pass"), ("Fail", "InsufficientData"), ("Pass", "InsufficientData")}

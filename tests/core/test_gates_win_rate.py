@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelrelease.api.gates import Gate
 from modelrelease.api.status import GateStatus
@@ -64,6 +66,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, float], str, str]] = {
         {"standardError": "win_rate/se"}, judged(0.6, 200, win_rate__se=0.049), "Pass",
         "win_rate: 0.6 of 200 judgments, worth 100 independent ones, at 95 % confidence above 0.513, needs more than "
         "0.5"),
+    "a negative standard error is none": (
+        {"standardError": "win_rate/se"}, judged(0.6, 200, win_rate__se=-0.1), "InsufficientData",
+        "metric win_rate/se of version 2 is -0.1, not a standard error"),
     "samples that were not logged are asked for": (
         {}, {"win_rate": 0.9}, "InsufficientData", "metric win_rate/n was not logged for version 2"),
     "a rate that was not logged is asked for": (
@@ -106,6 +111,14 @@ def test_a_win_rate_says(case: tuple[dict[str, Any], dict[str, float], str, str]
 def test_what_is_said_to_be_needed_is_about_enough() -> None:
     assert said(version(**judged(0.55, 291))).verdict == "Pass"
     assert said(version(**judged(0.55, 260))).verdict == "InsufficientData"
+
+
+@given(st.integers(1, 3000), st.data(), st.sampled_from(["clopperPearson", "wilson"]))
+def test_another_win_never_makes_it_worse(n: int, data: st.DataObject, method: str) -> None:
+    wins = data.draw(st.integers(0, n - 1))
+    worst_first = ("Fail", "InsufficientData", "Pass")
+    one, more = (said(version(**judged(won / n, n)), method=method).verdict for won in (wins, wins + 1))
+    assert worst_first.index(one) <= worst_first.index(more)
 
 
 def test_the_figures_stand_in_the_status() -> None:

@@ -18,7 +18,7 @@ from .bounds import Bounds, Finding, former_value, judge
 from .context import Context
 from .metric import status_of
 from .slice_evidence import Demand, Pair, weigh
-from .values import TOLERANCE, Data, among, dataset_words, figure, lookup, number, sample_count, source_words
+from .values import TOLERANCE, Data, among, dataset_words, lookup, number, sample_count, source_words, standard_error
 
 _SHOWN = 3
 _CONFIDENCE = 0.95
@@ -169,7 +169,7 @@ def _sizes(
     for arm, version, value in arms:
         for what, pattern, reader in (
             ("samples", gate.samples, sample_count),
-            ("error", gate.standard_errors, figure),
+            ("error", gate.standard_errors, standard_error),
         ):
             figure_or_words = None if pattern is None else reader(version, naming.key(pattern, item.name), value)
             if isinstance(figure_or_words, str):

@@ -84,6 +84,14 @@ def sample_count(version: ModelVersion, key: str, beside: MetricValue) -> float 
     return found
 
 
+def standard_error(version: ModelVersion, key: str, beside: MetricValue) -> float | str:
+    """The standard error of a value, never negative, or words."""
+    found = figure(version, key, beside)
+    if not isinstance(found, str) and found < 0:
+        return f"metric {key} of version {version.version} is {number(found)}, not a standard error"
+    return found
+
+
 def source_words(version: ModelVersion) -> str:
     """Where the values come from."""
     return "LoggedModel" if version.metrics_from == "LoggedModel" else "Run: the data set of this value is not recorded"

@@ -21,7 +21,19 @@ from .bounds import Finding
 from .context import Context
 from .intervals import Share, beta_cdf, clopper_pearson, holm, quantile, wilson
 from .metric import status_of
-from .values import TOLERANCE, Data, among, count, dataset_words, figure, lookup, number, sample_count, source_words
+from .values import (
+    TOLERANCE,
+    Data,
+    among,
+    count,
+    dataset_words,
+    figure,
+    lookup,
+    number,
+    sample_count,
+    source_words,
+    standard_error,
+)
 
 _SHOWN = 3
 
@@ -112,13 +124,9 @@ def _effective(
     """How many independent judgments these are worth, never more than there are."""
     effective = share.n
     if gate.standard_error is not None:
-        error = figure(candidate, prefix + gate.standard_error, found)
+        error = standard_error(candidate, prefix + gate.standard_error, found)
         if isinstance(error, str):
             return error
-        if error < 0:
-            return (
-                f"metric {prefix}{gate.standard_error} of version {candidate.version} is {number(error)}, not an error"
-            )
         variance = share.value * (1 - share.value)
         if error > 0 and variance > 0:
             effective = variance / error**2
