@@ -110,6 +110,18 @@ ACCEPTED = [
     pytest.param(check(errorRate={"max": 0.5, "minPolls": 1}), id="a tripwire"),
     pytest.param(check(latency={"slowerThan": "250ms", "margin": {"relative": 1}}), id="a latency check with a margin"),
     pytest.param(
+        check(latency={"metric": "timeToFirstToken", "slowerThan": "1s", "alsoSlowerThan": ["500ms", "2s"]}),
+        id="a latency at three bounds",
+    ),
+    pytest.param(check(errorRate={"of": "client"}), id="client errors"),
+    pytest.param(check(score={"metric": "confidence", "min": 0.7}), id="a score"),
+    pytest.param(check(winRate={"wins": "w", "ties": "t", "judgements": "j"}), id="a win rate"),
+    pytest.param(check(gauge={"metric": "kvCacheUsage", "tolerance": 0.1}), id="a gauge"),
+    pytest.param(
+        check(custom={"total": 't{pod=~"$(pods)"}', "bad": 'b{rev="$(revision)"}', "max": 0.1}), id="own queries"
+    ),
+    pytest.param(release(workload=workload(runtime="vllm")), id="another runtime"),
+    pytest.param(
         release(model={"name": "churn", "alias": "candidate"}, registry={"setAlias": "champion"}),
         id="setAlias that is not the followed alias",
     ),
@@ -379,6 +391,21 @@ REFUSED = [
     ),
     pytest.param(
         check(errorRate={"minPolls": 1}), "minPolls belongs to max; margins keep the default", id="minPolls without max"
+    ),
+    pytest.param(
+        check(score={"metric": "c", "margin": {}, "min": 0.5}),
+        "set margin (against stable) or min (absolute), not both",
+        id="margin and min of a score",
+    ),
+    pytest.param(
+        check(score={"metric": "loss", "higherIsBetter": False, "min": 0.5}),
+        "min needs a score of which higher is better",
+        id="the least of a loss",
+    ),
+    pytest.param(
+        check(custom={"total": "t", "bad": "b{pod=~'$(pods)'}"}),
+        "total must select a revision's pods by $(pods) or $(revision)",
+        id="own queries of all pods",
     ),
     pytest.param(
         check(errorRate={}, latency={"slowerThan": "1s"}),
