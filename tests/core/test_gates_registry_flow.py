@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from modelrelease.api.release import ModelReleaseSpec
-from modelrelease.api.status import ArtifactPin, Stage
+from modelrelease.api.status import ArtifactPin, RecordedLineage, Stage
+from modelrelease.core import record
 from modelrelease.core.gates import pin
 from modelrelease.core.gates.artifact import MANIFEST
 from modelrelease.core.observation import ModelVersion, RegistryView
-from modelrelease.core.version_facts import FileEntry, ModelFile, Part, Unlisted
+from modelrelease.core.record import Place
+from modelrelease.core.version_facts import DatasetInput, FileEntry, ModelFile, Part, RunFacts, Unlisted
 from tests.core import builders
 from tests.core.builders import GATE, HEALTHY, Release, release, spec
 
@@ -52,6 +54,24 @@ def test_the_files_are_pinned_in_status_before_a_pod_exists() -> None:
     assert began.status.candidate is not None
     assert began.status.candidate.stage is Stage.STARTING
     assert began.status.candidate.artifact == pinned()
+
+
+def test_where_a_version_comes_from_stands_in_status_and_goes_into_the_record() -> None:
+    context = {"mlflow.data.context": "training"}
+    run = RunFacts("run8", tags={"features": "churn/3"}, inputs=(DatasetInput("train", "d1", tags=context),))
+    at = release(stage=Stage.BAKING, of=asked()).see(
+        registry=RegistryView({"7": stored("7"), "8": replace(stored("8"), run=run)}), samples=HEALTHY
+    )
+    known = RecordedLineage(run="run8", dataset="train@d1", features="churn/3")
+
+    began = replace(at, status=release(stage=Stage.GATING, of=asked()).status).decided()
+    assert began.status.candidate is not None
+    assert began.status.candidate.lineage == known
+    assert at.status.candidate is not None
+    kept = at.status.candidate.model_copy(update={"lineage": known})
+    (ended,) = replace(at, status=at.status.model_copy(update={"candidate": kept})).later(3600).decided().status.endings
+    assert ended.outcome == "Promoted"
+    assert record.spec_of(ended, Place("crm", "churn", "u1")).lineage == known
 
 
 def test_files_that_changed_while_pods_start_get_no_traffic() -> None:

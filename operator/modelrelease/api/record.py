@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Paragraph, Phrase, Sentence, StatusModel, Time, Word, list_map
-from .status import CheckStatus, CommandStatus, GateStatus, TimelineEntry
+from .status import CheckStatus, CommandStatus, GateStatus, RecordedLineage, TimelineEntry
 
 RECORD_MAX_BYTES = 256 * 1024
 """The most that a record takes as JSON, in bytes of UTF-8."""
@@ -37,17 +37,6 @@ class RecordedModel(StatusModel):
     name: Word = Field(description="Registered model.")
     version: Word = Field(description="Its version.")
     uri: str = Field("", max_length=2048, description="Its source, as it was pinned when its gates were read.")
-
-
-class RecordedLineage(StatusModel):
-    """Where the model version comes from, as far as the registry says."""
-
-    run: Word | None = Field(None, description="Id of the run that made it.")
-    dataset: Phrase | None = Field(None, description="Name and digest of its training data.")
-    evaluated_on: Phrase | None = Field(None, description="Name and digest of its evaluation data.")
-    git_commit: Word | None = Field(None, description="Commit that it was trained from.")
-    clean_tree: bool | None = Field(None, description="Whether that commit was all there was.")
-    features: Phrase | None = Field(None, description="Feature set.")
 
 
 class RecordedApproval(StatusModel):

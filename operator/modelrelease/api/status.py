@@ -103,6 +103,17 @@ class RetreatStatus(StatusModel):
     count: int = Field(description="How often this happened in the present phase; the pause doubles each time.")
 
 
+class RecordedLineage(StatusModel):
+    """Where the model version comes from, as far as the registry says."""
+
+    run: Word | None = Field(None, description="Id of the run that made it.")
+    dataset: Phrase | None = Field(None, description="Name and digest of its training data.")
+    evaluated_on: Phrase | None = Field(None, description="Name and digest of its evaluation data.")
+    git_commit: Word | None = Field(None, description="Commit that it was trained from.")
+    clean_tree: bool | None = Field(None, description="Whether that commit was all there was.")
+    features: Phrase | None = Field(None, description="Feature set.")
+
+
 class CandidateStatus(RevisionStatus):
     """The revision that is on its way."""
 
@@ -123,6 +134,7 @@ class CandidateStatus(RevisionStatus):
     artifact: Annotated[tuple[ArtifactPin, ...], Field(max_length=4, json_schema_extra=list_map("source"))] = Field(
         (), description="The model's files as they were when the release began; gates of kind artifact compare."
     )
+    lineage: RecordedLineage | None = Field(None, description="Where it comes from, as the registry said last.")
     retreats: int = Field(
         0, description="How often its traffic was taken back because pods were lost, not because it was worse."
     )

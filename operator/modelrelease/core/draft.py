@@ -423,6 +423,7 @@ class Draft:
             evidence=checks.encode(self.evidence) if self.evidence else self.status.evidence,
             commands=self.status.commands,
             champion=stable.version if stable else None,
+            lineage=candidate.lineage,
         )
         revision = self.revision(candidate.key)
         release = self.obs.release

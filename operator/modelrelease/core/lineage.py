@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelrelease.api.base import clip
+from modelrelease.api.status import RecordedLineage
 
 from .observation import ModelVersion
 from .version_facts import Part
@@ -88,6 +89,24 @@ def lineage_of(version: ModelVersion) -> Lineage:
         training=_bounded(training),
         evaluation=_bounded(tuple(evaluation.values())),
     )
+
+
+def recorded(lineage: Lineage) -> RecordedLineage:
+    """The lineage as status and records keep it: of several data sets the first, and how many more there are."""
+    return RecordedLineage(
+        run=lineage.run_id[:128] if lineage.run_id else None,
+        dataset=shown(lineage.training),
+        evaluated_on=shown(lineage.evaluation),
+        git_commit=lineage.git_commit[:128] if lineage.git_commit else None,
+        clean_tree=lineage.clean_tree,
+        features=lineage.features,
+    )
+
+
+def shown(datasets: tuple[Dataset, ...]) -> str | None:
+    """The first, and how many more there are; None where there is none."""
+    more = f" and {len(datasets) - 1} more" if len(datasets) > 1 else ""
+    return clip(datasets[0].shown, 100) + more if datasets else None
 
 
 def tag(version: ModelVersion, name: str, *, whole: bool = False) -> str | None:

@@ -30,7 +30,6 @@ from modelrelease.api.reasons import Reason
 from modelrelease.api.record import (
     PreviousRecord,
     RecordedApproval,
-    RecordedLineage,
     RecordedModel,
     RecordEvent,
     ReleaseRecordSpec,
@@ -43,6 +42,7 @@ from modelrelease.api.status import (
     CommandStatus,
     EndingStatus,
     GateStatus,
+    RecordedLineage,
     TimelineEntry,
 )
 

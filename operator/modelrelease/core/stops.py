@@ -17,7 +17,8 @@ from modelrelease.api.status import ArtifactPin, Outcome, QuarantineEntry, Stage
 
 from . import exposure, gates, parity, plan
 from .draft import Draft, Harm, Why
-from .observation import Missing, Unavailable
+from .lineage import lineage_of, recorded, was_read
+from .observation import Missing, ModelVersion, Unavailable
 from .revision import Revision
 
 Target = Revision | Why
@@ -119,6 +120,8 @@ def gate_stop(draft: Draft) -> Why | None:
         champion = Missing(Reason.MODEL_NOT_FOUND, words)
     if stable is not None and champion is None and revision.gates:
         return Why(Phase.GATING, Reason.REGISTRY_PENDING, f"reading the champion v{stable.version} from the registry")
+    if isinstance(read := versions.get(candidate.version), ModelVersion) and was_read(read):
+        draft.put_candidate(lineage=recorded(lineage_of(read)))
     held = {item.source: item.digest for item in candidate.artifact}
     pinned = gates.pin(revision.gates, versions.get(candidate.version), held)
     if pinned != held:

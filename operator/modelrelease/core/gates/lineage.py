@@ -91,7 +91,7 @@ def _datasets(candidate: ModelVersion, known: Lineage, context: Context, found: 
     elif not known.evaluation:
         found.lacking.append("no evaluation data set is logged; call mlflow.log_input(data, context='evaluation')")
     else:
-        found.seen.append(f"trained on {_shown(known.training)}, evaluated on {_shown(known.evaluation)}")
+        found.seen.append(f"trained on {origin.shown(known.training)}, evaluated on {origin.shown(known.evaluation)}")
 
 
 def _judged(candidate: ModelVersion, context: Context) -> list[Dataset]:
@@ -113,8 +113,3 @@ def _judges(rules: object, value: MetricValue) -> bool:
     metric = getattr(rules, "name", None) or getattr(rules, "metric", None)
     named = isinstance(metric, str) and (value.key == metric or value.key.endswith(f"/{metric}"))
     return named and asked in (None, value.dataset)
-
-
-def _shown(datasets: tuple[Dataset, ...]) -> str:
-    more = f" and {len(datasets) - 1} more" if len(datasets) > 1 else ""
-    return datasets[0].shown + more
