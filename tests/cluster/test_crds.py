@@ -408,6 +408,11 @@ REFUSED = [
         id="own queries of all pods",
     ),
     pytest.param(
+        check(custom={"total": "t{pod=~'$(pods)'}", "bad": "b"}),
+        "bad must select a revision's pods by $(pods) or $(revision)",
+        id="own bad ones of all pods",
+    ),
+    pytest.param(
         check(errorRate={}, latency={"slowerThan": "1s"}),
         "a check must set exactly one of errorRate, latency, score, winRate, gauge and custom",
         id="a check of two kinds",
