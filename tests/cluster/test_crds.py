@@ -141,6 +141,13 @@ ACCEPTED = [
         id="as many gates and checks as allowed",
     ),
     pytest.param(policy(), id="a policy that shares nothing"),
+    pytest.param(
+        policy(
+            registry={"url": "https://mlflow.example:5000/path", "secretRef": {"name": "mlflow"}},
+            prometheus={"url": "http://p", "tenant": "ml-$(namespace)"},
+        ),
+        id="a policy with endpoints of its own",
+    ),
     pytest.param(policy(gates=[GATE], checks=[CHECK], phases=phases(10, 100)), id="a policy"),
 ]
 
@@ -442,6 +449,25 @@ REFUSED = [
         rollout(phases=phases(5, 50)), "the last phase must have weight 100", id="phases that do not end at 100"
     ),
     pytest.param(policy(phases=phases(5, 50)), "the last phase must have weight 100", id="a policy that ends at 50"),
+    pytest.param(
+        policy(registry={"name": "eu", "url": "http://mlflow:5000"}),
+        "set exactly one of name and url",
+        id="an endpoint named in two ways",
+    ),
+    pytest.param(policy(prometheus={}), "set exactly one of name and url", id="an endpoint that is not named"),
+    pytest.param(
+        policy(registry={"name": "eu", "secretRef": {"name": "mlflow"}}),
+        "secretRef belongs to url; what is named has its own credentials",
+        id="a Secret for an endpoint of the operator",
+    ),
+    pytest.param(
+        policy(prometheus={"name": "mimir", "tenant": "ml"}), "tenant belongs to url", id="a tenant of the operator's"
+    ),
+    pytest.param(
+        policy(registry={"url": "https://me:pw@mlflow"}),
+        "not an http:// or https:// URL without user, query and fragment",
+        id="a password in a URL",
+    ),
     pytest.param(
         rollout(bake={"duration": "10 min"}),
         'bake.duration: Invalid value: "10 min": not a duration; write for example 30s, 10m, 1h30m or 500ms',
