@@ -34,30 +34,26 @@ def report(
     head += (
         f", {number(scenario.traffic_per_s * 60)} requests/min, {subject.replicas} pods, poll {words(scenario.poll_s)}"
     )
-    parts = [head, _standing_lines(standings, scenario.onset_s), _notes(what), "", *_result(summary), ""]
+    parts = [head, "", _standing_lines(standings, scenario.onset_s), _notes(what), "", *_result(summary), ""]
     parts += [_phase_table(phases), *_warnings(phases), "", fold(advice), "", _speed(summary, elapsed_s, seed, what)]
     return "\n".join(part for part in parts if part is not None)
 
 
 def _standing_lines(standings: Sequence[Standing], onset_s: float) -> str:
+    head = ("CHECK", "COUNTS", "STABLE", "CANARY", "ALLOWED", "")
     rows = [
         (
             item.check,
-            f"{share(item.stable)} of stable",
-            f"{share(item.canary)} of canary",
             item.what,
-            f"allowed {share(item.allowed)}",
-            good("within") if item.within else bad("WORSE"),
+            share(item.stable),
+            share(item.canary),
+            share(item.allowed),
+            good("within") if item.within else bad("worse than allowed"),
         )
         for item in standings
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)] if rows else []
-    lines = [
-        "  " + "  ".join([cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)] + [row[5]])
-        for row in rows
-    ]
-    late = [f"  Until {words(onset_s)} the canary is as stable."] if onset_s else []
-    return "\n".join([*lines, *late])
+    late = [f"Until {words(onset_s)} the canary is as stable."] if onset_s else []
+    return "\n".join([table(head, rows, right=(2, 3, 4)), *late])
 
 
 def _notes(what: Experiment) -> str | None:
@@ -65,10 +61,10 @@ def _notes(what: Experiment) -> str | None:
     if what.assumed:
         notes.append(f"Assumed: {'; '.join(what.assumed)}.")
     if what.subject.skipped:
-        notes.append(f"Taken to pass: {what.subject.skipped} gates.")
+        notes.append(f"Gates ({what.subject.skipped}) are taken to pass.")
     if what.subject.gauges:
         notes.append(f"Alike in both arms: {', '.join(what.subject.gauges)}.")
-    return fold(" ".join(notes), indent="  ") if notes else None
+    return fold(" ".join(notes)) if notes else None
 
 
 def _result(summary: Summary) -> list[str]:

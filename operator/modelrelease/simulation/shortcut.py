@@ -1,5 +1,7 @@
 """What of evidence and judgement a decision can depend on: while it stays the same, `decide` need not be asked.
 
+What `core.exposure` watches is left out: in this world requests arrive and engines go on.
+
 The rule: too much here costs time only, too little would change outcomes; tests play rollouts both ways and compare.
 """
 
