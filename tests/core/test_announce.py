@@ -32,9 +32,15 @@ def test_a_blocked_rollout_says_what_was_seen_and_needed() -> None:
 
 
 def test_a_weight_that_rises_is_told_with_its_phase() -> None:
-    assert told(release(0).see(samples=HEALTHY).later(60)) == [
-        ("WeightChanged", "v8 gets 50% of traffic in phase half")
-    ]
+    forecast, weight = told(release(0).see(samples=HEALTHY).later(60))
+    assert forecast[0] == "PhaseForecast"
+    assert forecast[1].startswith("phase half finds errors from ")
+    assert weight == ("WeightChanged", "v8 gets 50% of traffic in phase half")
+
+
+def test_a_first_release_is_in_no_phase_though_it_gets_all_traffic() -> None:
+    case = fresh(7).decided().see(pods={"7": 2}).later(5).decided().later(5)
+    assert ("WeightChanged", "v7 gets 100% of traffic") in told(case)
 
 
 def test_a_rollback_says_what_was_seen_and_where_traffic_goes() -> None:

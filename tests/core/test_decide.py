@@ -19,6 +19,7 @@ from modelrelease.core.observation import (
     PodFault,
     RegistryView,
     RouteView,
+    Samples,
     TemplateVerdict,
     Unavailable,
 )
@@ -231,7 +232,8 @@ def test_the_share_held_back_rises_only_if_the_gates_still_pass() -> None:
     case = release(2, Stage.BAKING, of=asked)
     traffic = case.status.traffic.model_copy(update={"a": 10, "b": 90})  # type: ignore[union-attr]
     case = replace(case, status=case.status.model_copy(update={"traffic": traffic}))
-    case = case.see(samples=HEALTHY, route=RouteView({"a": 10, "b": 90}, True)).later(300)
+    samples = polls(Counts(1000, 2), Counts(4000, 8), number=60)
+    case = case.see(samples=samples, route=RouteView({"a": 10, "b": 90}, True)).later(300)
     revoked = case.see(registry=RegistryView({"7": model("7"), "8": model("8", auc=0.5)})).decided()
     assert (revoked.rest, revoked.weight) == (("Held", "GateFailed"), 90)
     assert case.decided().rest == ("Promoted", "Promoted")
@@ -467,7 +469,9 @@ def test_the_clock_of_a_timeout_stops_on_missing_data() -> None:
 def test_a_timeout_without_evidence_does_what_on_inconclusive_says(
     choice: str, rest: tuple[str, str], weight: int
 ) -> None:
-    case = release(0, of=spec(rollout={"onInconclusive": choice})).see(samples=INCONCLUSIVE).later(601).decided()
+    lately = polls(Counts(0, 0), Counts(8, 0), number=1, since=NOW + timedelta(seconds=590))
+    samples = Samples((*INCONCLUSIVE.polls, *lately.polls))
+    case = release(0, of=spec(rollout={"onInconclusive": choice})).see(samples=samples).later(601).decided()
     assert (case.rest, case.weight) == (rest, weight)
 
 
@@ -596,8 +600,18 @@ def test_abort_sends_traffic_back_and_quarantines() -> None:
 def test_pause_freezes_the_weight_until_resume() -> None:
     paused = release(0).see(samples=HEALTHY).say("pause").decided().later(600).decided()
     assert (paused.rest, paused.weight) == (("Held", "Paused"), 20)
-    resumed = paused.say("resume", nonce=2).decided().later(60).decided()
-    assert resumed.weight == 50
+    resumed = paused.say("resume", nonce=2).decided().see(samples=HEALTHY).later(60).decided()
+    assert resumed.weight == 20
+    fresh_polls = polls(Counts(1000, 2), Counts(4000, 8), number=1, since=resumed.now)
+    assert resumed.see(samples=fresh_polls).later(10).decided().weight == 50
+
+
+def test_nothing_rises_on_counts_of_long_ago_though_no_problem_is_known() -> None:
+    case = release(0).see(samples=HEALTHY)
+    assert case.later(180).decided().weight == 50
+    held = case.later(181).decided()
+    assert (held.rest, held.weight) == (("Held", "NoData"), 20)
+    assert held.status.message.startswith("no requests have been counted since 12:01:00 UTC; the weight is frozen")
 
 
 def test_pause_does_not_stop_a_rollback() -> None:

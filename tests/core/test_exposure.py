@@ -31,8 +31,8 @@ def polls(canary: dict[str, PodPoll], stable: dict[str, PodPoll], number: int, s
     )
 
 
-def watched(found: Sequence[Poll], weight: int = 20, held: Exposure | None = None) -> Exposure:
-    return exposure.watch(held or exposure.begin(NOW), revision("8"), found, STABLE, weight)
+def watched(found: Sequence[Poll], held: Exposure | None = None) -> Exposure:
+    return exposure.watch(held or exposure.begin(NOW), revision("8"), found, STABLE)
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ def watched(found: Sequence[Poll], weight: int = 20, held: Exposure | None = Non
 )
 def test_requests_are_missed(canary: PodPoll | None, stable: PodPoll | None, number: int, found: Missed | None) -> None:
     arms = [{"pod": pod} if pod is not None else {} for pod in (canary, stable)]
-    assert exposure.missed(watched(polls(*arms, number=number))) == found
+    assert exposure.missed(watched(polls(*arms, number=number)), 20) == found
 
 
 def test_requests_of_two_minutes_ago_do_not_count_any_more() -> None:
     before = polls({"pod": counted(100)}, {"pod": counted(400)}, 24)
     after = polls({"pod": counted(0)}, {"pod": counted(400)}, 24, since=24)
-    assert exposure.missed(watched(before)) is None
-    assert exposure.missed(watched((*before, *after[:12]))) is None
-    assert exposure.missed(watched((*before, *after))) is not None
+    assert exposure.missed(watched(before), 20) is None
+    assert exposure.missed(watched((*before, *after[:12])), 20) is None
+    assert exposure.missed(watched((*before, *after)), 20) is not None
 
 
 def test_pauses_double_up_to_half_an_hour() -> None:
@@ -129,15 +129,16 @@ def test_a_restart_at_any_poll_finds_the_same_at_the_same_poll(killed_at: int) -
     found = polls(canary, stable, 40)
     whole, halves = exposure.begin(NOW), exposure.begin(NOW)
     for number, poll in enumerate(found):
-        whole = watched((poll,), 33, whole)
+        whole = watched((poll,), whole)
         if number == killed_at:
             restored = exposure.decode(exposure.encode(halves))
             assert restored is not None
             halves = restored
-        halves = watched((poll,), 33, halves)
-        assert (exposure.missed(whole), exposure.hung(whole)) == (exposure.missed(halves), exposure.hung(halves))
+        halves = watched((poll,), halves)
+        assert exposure.missed(whole, 20) == exposure.missed(halves, 20)
+        assert exposure.hung(whole) == exposure.hung(halves)
     assert whole == halves
-    assert exposure.missed(whole)
+    assert exposure.missed(whole, 20)
     assert exposure.hung(whole) == ("a", "b")
 
 
@@ -149,7 +150,7 @@ def test_polls_that_were_watched_are_not_watched_again() -> None:
 def test_what_is_kept_is_small_however_many_pods_hang() -> None:
     canary = {f"{'x' * 57}-{number:05}": HANGS for number in range(500)}
     found = polls({**canary, "b": counted(1e6 / 3)}, {"s": counted(1e6 / 7)}, 200)
-    assert len(exposure.encode(watched(found, 33))) < 4096
+    assert len(exposure.encode(watched(found))) < 4096
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", '{"v":2}', '{"v":1,"since":"x"}', "not json"])

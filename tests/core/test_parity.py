@@ -98,7 +98,8 @@ def test_the_last_phase_below_100_comes_near_parity_by_itself(
 def in_parity(replicas: int = 2) -> Release:
     """The phase parity begins: one pod ready, at a weight of 5 %."""
     case = release(1, Stage.STARTING, of=sized(replicas, rollout={"phases": WITH_PARITY}), replicas=1)
-    return case.see(pods={"7": replicas, "8": 1}).decided()
+    counted = polls(Counts(100, 0), Counts(1900, 0), number=1)
+    return case.see(pods={"7": replicas, "8": 1}, samples=counted).later(10).decided()
 
 
 def test_a_parity_phase_takes_the_weight_at_which_the_load_is_alike() -> None:
@@ -112,7 +113,9 @@ def test_a_parity_phase_follows_a_scale_of_the_release() -> None:
     case = in_parity()
     larger = replace(case, spec=sized(8, rollout={"phases": WITH_PARITY})).see(pods={"7": 8}).later(5).decided()
     assert (larger.weight, larger.status.step.weight if larger.status.step else None) == (11, 11)
-    again = replace(larger, spec=case.spec).see(pods={"7": 2}).later(5).decided()
+    larger = larger.later(5).decided()
+    counted = polls(Counts(100, 0), Counts(1900, 0), number=1, since=larger.now)
+    again = replace(larger, spec=case.spec).see(pods={"7": 2}, samples=counted).later(10).decided()
     assert again.weight == 33
 
 

@@ -92,6 +92,8 @@ class Reason(StrEnum):
     CHECK_FAILED = "CheckFailed"
     WAITING_FOR_EVIDENCE = "WaitingForEvidence"
     PARITY_OWED = "ParityOwed"
+    PHASE_FORECAST = "PhaseForecast"
+    PHASE_UNDECIDABLE = "PhaseUndecidable"
     INCONCLUSIVE = "Inconclusive"
     # progress
     PHASE_RUNNING = "PhaseRunning"

@@ -170,6 +170,12 @@ class StepStatus(StatusModel):
     of: int = Field(description="How many phases there are.")
     weight: int = Field(description="Percent of traffic that the phase allows the candidate.")
     since: Time | None = Field(None, description="Since when the gateway confirmed this weight.")
+    forecast: Sentence = Field(
+        "", description="What the phase can find, and how many requests and how long a verdict takes; told once."
+    )
+    decides: bool | None = Field(
+        None, description="Whether every check can come to a verdict within the timeout; absent while nobody knows."
+    )
 
 
 class GateStatus(StatusModel):

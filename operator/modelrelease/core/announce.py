@@ -25,6 +25,7 @@ def announce(old: ModelReleaseStatus, new: ModelReleaseStatus) -> tuple[Announce
     out = [
         *_commands(old, new),
         *_rollout(old, new),
+        *_outlook(old, new),
         *_traffic(old, new),
         *_phase(old, new),
         *_alias(old, new),
@@ -92,6 +93,19 @@ def _rollout(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcem
         elif new.phase != Phase.BLOCKED.value:
             out.append(Announcement("Normal", Reason.PROMOTED, f"v{new.stable.version} serves all traffic"))
     return out
+
+
+def _outlook(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    """What the phase can show, once for each phase; a Warning where it can not come to a verdict."""
+    before, after = old.step, new.step
+    if after is None or not after.forecast:
+        return []
+    same = old.candidate is not None and new.candidate is not None and old.candidate.key == new.candidate.key
+    if same and before is not None and before.number == after.number and before.forecast:
+        return []
+    if after.decides:
+        return [Announcement("Normal", Reason.PHASE_FORECAST, after.forecast)]
+    return [Announcement("Warning", Reason.PHASE_UNDECIDABLE, after.forecast)]
 
 
 def _passed_gates(before: CandidateStatus | None, after: CandidateStatus | None) -> bool:

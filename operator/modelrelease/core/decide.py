@@ -418,13 +418,22 @@ def _baking(draft: Draft, target: Target) -> None:
     elif not over:
         words = f"v{candidate.version} serves; its first checks run"
         if stable is not None:
-            words = f"v{candidate.version} has full weight; v{stable.version} stays warm"
+            words = _bakes(draft, candidate.version, stable.version)
         draft.rest(Phase.BAKING, Reason.BAKING, f"{words} for {format_duration(duration)}")
         draft.wake(draft.now + duration - timedelta(seconds=waited))
     elif (stop := _promotion_stop(draft, target)) is not None:
         draft.rest(stop.phase, stop.reason, stop.message)
     else:
         draft.promote()
+
+
+def _bakes(draft: Draft, version: str, former: str) -> str:
+    """What is still judged: without a holdback nothing is left to compare with."""
+    weight = draft.weight(draft.candidate.slot)
+    if weight < 100:
+        return f"v{version} has {weight}% and is compared with v{former}, which keeps the rest and stays warm"
+    judged = "with nothing left to compare with, only absolute limits and failing pods take it back"
+    return f"v{version} has full weight; {judged}; v{former} stays warm"
 
 
 def _promotion_stop(draft: Draft, target: Target) -> Why | None:

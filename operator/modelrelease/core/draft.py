@@ -230,7 +230,7 @@ class Draft:
             if held.since < since:
                 held = exposure.reweighed(held, since)
             polls, arm = self.obs.samples.polls, stable.revision if stable else None
-            self.watched = exposure.watch(held, revision, polls, arm, self.weight(candidate.slot))
+            self.watched = exposure.watch(held, revision, polls, arm)
         self.put_candidate(exposure=exposure.encode(self.watched))
         return self.watched
 

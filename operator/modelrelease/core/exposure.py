@@ -20,6 +20,8 @@ WINDOW = timedelta(minutes=2)
 LEAST_EXPECTED = 20
 """Requests that must be expected in a window: none of 20 comes by chance once in 500 million windows."""
 LEAST_SHARE = 0.1
+LEAST_SEEN = timedelta(seconds=20)
+"""Of traffic, before anything is said of how much there is."""
 HUNG_AFTER = timedelta(seconds=60)
 MAY_HANG_AFTER = timedelta(seconds=20)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=30)
@@ -32,10 +34,11 @@ _FORMAT = 1
 class Exposure:
     """What was watched of a canary that has traffic.
 
-    since: when the gateway took the present weight; at: the last poll. slices: requests seen and expected since then,
-    by number of their ten seconds since the epoch, for one window. stuck: canary pods with requests in flight and no
-    progress, since which poll without a break. stable_stuck: the same of all pods of stable together, None while it
-    makes progress or is idle.
+    since: when the gateway took the present weight; at: the last poll. slices: requests of the canary and of both arms
+    since then, by number of their ten seconds since the epoch, for one window. stuck: canary pods with requests in
+    flight and no progress, since which poll without a break. stable_stuck: the same of all pods of stable together,
+    None while it makes progress or is idle. per_second: requests of both arms under the weight before, None while not
+    known.
     """
 
     since: datetime
@@ -43,6 +46,7 @@ class Exposure:
     slices: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     stuck: Mapping[str, datetime] = field(default_factory=dict)
     stable_stuck: datetime | None = None
+    per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +64,31 @@ def begin(at: datetime) -> Exposure:
 
 def reweighed(exposure: Exposure, since: datetime) -> Exposure:
     """The gateway has another weight since then: requests are counted anew, a hang goes on."""
-    return replace(exposure, since=since, slices={})
+    return replace(exposure, since=since, slices={}, per_second=traffic(exposure))
 
 
-def watch(exposure: Exposure, revision: Revision, polls: Sequence[Poll], stable: str | None, weight: int) -> Exposure:
-    """Watch the polls after `exposure.at`, in order. stable: digest of the other arm; weight: of the canary."""
+def traffic(exposure: Exposure) -> float | None:
+    """Requests of both arms per second; None while not known."""
+    seconds = min(exposure.at - exposure.since, WINDOW).total_seconds()
+    if seconds < LEAST_SEEN.total_seconds() or not exposure.slices:
+        return exposure.per_second
+    return sum(total for _, total in exposure.slices.values()) / seconds
+
+
+def watch(exposure: Exposure, revision: Revision, polls: Sequence[Poll], stable: str | None) -> Exposure:
+    """Watch the polls after `exposure.at`, in order. stable: digest of the other arm."""
     for poll in polls:
         if poll.at > exposure.at:
-            exposure = _watch_one(exposure, revision, poll, stable, weight)
+            exposure = _watch_one(exposure, revision, poll, stable)
     return exposure
 
 
-def _watch_one(exposure: Exposure, revision: Revision, poll: Poll, stable: str | None, weight: int) -> Exposure:
+def _watch_one(exposure: Exposure, revision: Revision, poll: Poll, stable: str | None) -> Exposure:
     slices = {number: held for number, held in exposure.slices.items() if number > _slice(poll.at - WINDOW)}
     requests = _requests(revision, poll, stable) if stable and poll.at > exposure.since else None
     if requests is not None:
-        seen, expected = slices.get(_slice(poll.at), (0.0, 0.0))
-        slices[_slice(poll.at)] = (seen + requests[0], expected + weight / 100 * sum(requests))
+        seen, total = slices.get(_slice(poll.at), (0.0, 0.0))
+        slices[_slice(poll.at)] = (seen + requests[0], total + sum(requests))
     stuck = {
         name: exposure.stuck.get(name, poll.at)
         for name, pod in poll.arms.get(revision.revision, {}).items()
@@ -110,12 +122,12 @@ def _is_stuck(pods: Sequence[PodPoll]) -> bool:
     return sum(pod.in_flight or 0 for pod in told) > 0 and sum(pod.progress or 0 for pod in told) <= 0
 
 
-def missed(exposure: Exposure) -> Missed | None:
+def missed(exposure: Exposure, weight: int) -> Missed | None:
     """Less than a tenth of what the weight should bring, for a whole window and beyond chance."""
     if exposure.at - exposure.since < WINDOW:
         return None
     seen = sum(seen for seen, _ in exposure.slices.values())
-    expected = sum(expected for _, expected in exposure.slices.values())
+    expected = weight / 100 * sum(total for _, total in exposure.slices.values())
     if expected < LEAST_EXPECTED or seen >= LEAST_SHARE * expected:
         return None
     return Missed(round(seen), round(expected))
@@ -158,6 +170,7 @@ def encode(exposure: Exposure) -> str:
         "at": exposure.at.timestamp(),
         "slices": [[number, *counts] for number, counts in exposure.slices.items()],
         "stuck": {name: since.timestamp() for name, since in exposure.stuck.items()},
+        "rate": exposure.per_second,
         "stable": exposure.stable_stuck.timestamp() if exposure.stable_stuck else None,
     }
     return json.dumps(data, separators=(",", ":"))
@@ -174,9 +187,10 @@ def decode(text: str | None) -> Exposure | None:
         return Exposure(
             since=_time(data["since"]),
             at=_time(data["at"]),
-            slices={int(number): (float(seen), float(expected)) for number, seen, expected in data["slices"]},
+            slices={int(number): (float(seen), float(total)) for number, seen, total in data["slices"]},
             stuck={str(name): _time(since) for name, since in data["stuck"].items()},
             stable_stuck=_time(data["stable"]) if data["stable"] is not None else None,
+            per_second=float(data["rate"]) if data["rate"] is not None else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

@@ -16,6 +16,8 @@ from . import checks, plan
 from .draft import Draft, Why
 from .fit import fit
 from .gates import tradeoff
+from .observation import Unavailable
+from .outlook import outlook
 from .stops import missing_data
 
 REFRESH_EVERY = timedelta(seconds=60)
@@ -119,13 +121,17 @@ def _step(draft: Draft) -> StepStatus | None:
     phase = plan.phase_of(revision, candidate.step)
     shifting = candidate.stage is Stage.SHIFTING
     asked = plan.weight_of(draft.spec, revision, candidate.step, candidate.replicas)
-    traffic = draft.status.traffic
+    traffic, former = draft.status.traffic, draft.status.step
+    told = former if former is not None and former.number == candidate.step + 1 and former.forecast else None
+    ahead = outlook(draft) if told is None else None
     return StepStatus(
         name=phase.name,
         number=candidate.step + 1,
         of=len(revision.phases),
         weight=draft.weight(candidate.slot) if shifting and draft.status.stable else asked,
         since=traffic.confirmed_at if traffic and candidate.stage is not Stage.STARTING else None,
+        forecast=told.forecast if told else ahead.message if ahead else "",
+        decides=told.decides if told else ahead.decides if ahead else None,
     )
 
 
@@ -251,5 +257,20 @@ def _evidence(draft: Draft) -> tuple[str, Truth, Reason, str]:
     if candidate is None or candidate.stage not in (Stage.STARTING, Stage.SHIFTING, Stage.BAKING):
         return ("EvidenceAvailable", "Unknown", Reason.EVIDENCE_NOT_NEEDED, "no canary is being compared")
     if (problem := missing_data(draft)) is not None:
-        return ("EvidenceAvailable", "False", problem.reason, problem.message)
-    return ("EvidenceAvailable", "True", Reason.EVIDENCE_AVAILABLE, "")
+        return ("EvidenceAvailable", "False", problem.reason, _since_when(draft, problem))
+    revision = draft.revision(candidate.key)
+    blind = revision.preset.cannot_see if revision else ""
+    words = f"metrics of runtime {revision.runtime} do not show {blind}" if revision and blind else ""
+    return ("EvidenceAvailable", "True", Reason.EVIDENCE_AVAILABLE, words)
+
+
+def _since_when(draft: Draft, problem: Unavailable) -> str:
+    """The problem of now, and since when there is no evidence: an outage may begin with one problem and go on with
+    another, and outlive the process that saw its beginning."""
+    known = next((item for item in draft.status.conditions if item.type == "EvidenceAvailable"), None)
+    times = [problem.since] if problem.since else []
+    if known is not None and known.status == "False":
+        times.append(known.last_transition_time)
+    if not times:
+        return problem.message
+    return f"{problem.message}; no evidence since {min(times):%Y-%m-%d %H:%M:%S} UTC"

@@ -24,6 +24,8 @@ from .revision import Revision
 Target = Revision | Why
 PATIENT = frozenset({Reason.WAITING_FOR_EVIDENCE, Reason.PARITY_OWED})
 """Waits that time or requests may end, and that onInconclusive ends where they do not."""
+FRESH = timedelta(minutes=2)
+"""Age of the last poll up to which a weight may rise: twice the longest usual scrape interval."""
 LOOK_AGAIN = timedelta(seconds=5)
 NO_DATA_PATIENCE = timedelta(seconds=20)
 """How long a ready server may show no request before it is told; until then the phase simply has not passed yet."""
@@ -156,10 +158,23 @@ def evidence_stop(draft: Draft, *, patient: bool = True) -> Why | None:
     """Missing data: nothing rises, nobody is blamed. Patience is for what is shown; a raise has none."""
     problem = missing_data(draft)
     if not patient and draft.weight(draft.candidate.slot) > 0:
-        problem = draft.obs.samples.problem
+        problem = draft.obs.samples.problem or _stale(draft)
     if problem is None or draft.candidate.hurried:
         return None
     return Why(Phase.HELD, problem.reason, f"{problem.message}; the weight is frozen and goes on by itself")
+
+
+def _stale(draft: Draft) -> Unavailable | None:
+    """Nothing new was counted lately under this weight, though nobody says why: nothing may rise on that."""
+    traffic = draft.status.traffic
+    if not draft.candidate_revision.checks or traffic is None or traffic.confirmed_at is None:
+        return None
+    draft.weigh()
+    assert draft.evidence is not None, "weighed just now"
+    polled = draft.evidence.at
+    if polled > traffic.confirmed_at and draft.now - polled <= FRESH:
+        return None
+    return Unavailable(Reason.NO_DATA, f"no requests have been counted since {polled:%H:%M:%S} UTC", polled)
 
 
 def raise_stop(draft: Draft, target: Target) -> Why | None:
@@ -280,7 +295,9 @@ def _hanging(draft: Draft) -> Harm | None:
 
 def _missed(draft: Draft) -> exposure.Missed | None:
     ready = draft.candidate.ready > 0 and not draft.pods_lost()
-    return exposure.missed(draft.watch()) if ready and _serves(draft) else None
+    if not ready or not _serves(draft):
+        return None
+    return exposure.missed(draft.watch(), draft.weight(draft.candidate.slot))
 
 
 def _serves(draft: Draft) -> bool:

@@ -279,15 +279,15 @@ class Sampler:
                 counters.in_flight(want.in_flight.get(pod.revision, ()), reading),
                 counters.progress(want.progress.get(pod.revision, ()), own),
             )
-            if poll != PodPoll():
-                arms.setdefault(pod.revision, {})[pod.name] = poll
+            # one without a single series was scraped, too: its counters are born with its first request
+            arms.setdefault(pod.revision, {})[pod.name] = poll
         held.release.before = after
-        if not arms:
+        if all(poll == PodPoll() for arm in arms.values() for poll in arm.values()):
             return False
         held.polls.append(Poll(after.at, arms))
         held.known.add(after.at)
         pods = [pod for arm in arms.values() for pod in arm.values()]
-        return any(part.total or pod.in_flight for pod in pods for count in pod.counts.values() for part in count)
+        return any(pod.in_flight or any(part.total for of in pod.counts.values() for part in of) for pod in pods)
 
 
 def _cause(problem: Unavailable) -> bool:
