@@ -334,7 +334,7 @@ async def state(stage: Stage) -> dict[str, Any]:
     }
     text = _TIME.sub("", json.dumps({"status": status, **items}, sort_keys=True))
     # How many requests were counted is a matter of time.
-    text = re.sub(r'"(bad|total|rate|allowed|evidencePercent)": [\d.]+', r'"\1": 0', text)
+    text = re.sub(r'"(bad|total|rate|allowed|detectable|evidencePercent)": [\d.]+', r'"\1": 0', text)
     text = re.sub(r"[\d.]+% \([\d,]+ of [\d,]+\)|evidence \d+ %", "", text)
     text = re.sub(r'"(sequence|observedGeneration|waitedSeconds)": [\d.]+', r'"\1": 0', text)
     found: dict[str, Any] = json.loads(text)

@@ -294,7 +294,9 @@ def test_going_back_to_a_revision_promoted_before_asks_no_registry_and_skips_pha
         promoted=(revision("7").key, revision("8").key),
         revisions={revision("7").key: revision("7"), revision("8").key: revision("8")},
     )
-    assert case.decision().wants.registry is None
+    asked = case.decision().wants.registry
+    assert asked is not None
+    assert (asked.versions, asked.aliases) == (frozenset(), frozenset()), "its tags are written, and nothing is read"
     raised = through(case)
     assert raised.weight == 100
     assert raised.decided().rest == ("Promoted", "Promoted")

@@ -117,7 +117,8 @@ class ReleaseMachine(RuleBasedStateMachine):
     @rule()
     def status_is_lost(self) -> None:
         self.work()
-        self.world.ended &= self.world.records.keys()  # what waits for its record is lost with the status
+        # what waits for its record is lost with the status; what is blocked and on record begins anew
+        self.world.ended = set(self.world.records)
         self.world.status = ModelReleaseStatus()
         self.world.status_version += 1
         self.lost_before = True

@@ -36,6 +36,7 @@ from modelrelease.core.observation import (
     RouteView,
     Samples,
     SlotView,
+    TagWritten,
     TemplateVerdict,
     Unavailable,
     Workload,
@@ -478,7 +479,10 @@ class World:
             target = self.alias if alias == "next" else self.aliases_written.get(alias)
             gone = Missing(Reason.ALIAS_NOT_FOUND, f"alias {alias} does not exist")
             aliases[alias] = down if self.faults.registry else AliasTarget(target, self.now) if target else gone
-        self.view = RegistryView(versions, aliases)
+        tags: dict[str, TagWritten | Missing | Unavailable] = {}
+        for tag in want.tags:
+            tags[tag.version] = down if self.faults.registry else TagWritten(tag.value)
+        self.view = RegistryView(versions, aliases, tags=tags)
 
     def _lookup(self, version: str) -> Lookup:
         if version in self.missing or version not in self.accuracy:

@@ -122,6 +122,7 @@ class Reason(StrEnum):
         return cls(text) if text in cls._value2member_map_ else cls.UNKNOWN
 
     RECORD_DROPPED = "RecordDropped"
+    TAG_WRITE_FAILED = "TagWriteFailed"
 
 
 CONDITIONS = (

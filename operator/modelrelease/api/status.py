@@ -308,6 +308,17 @@ class AliasStatus(StatusModel):
     reason: Word = Field("", description="The reason for that in one word, for example AliasWriteNotAllowed.")
 
 
+class TagStatus(StatusModel):
+    """The tag of this release on one model version in the registry."""
+
+    version: Word = Field(description="Version of the model.")
+    value: Phrase = Field(description="What it should say.")
+    state: Literal["Pending", "Written", "Denied"] = Field(
+        description="Pending is still to be written; Denied: the registry or the operator's configuration refuses it."
+    )
+    message: Sentence = Field("", description="Why it was refused; empty where it was not.")
+
+
 class EndingStatus(StatusModel):
     """A rollout that has ended and whose ReleaseRecord has not been seen yet."""
 
@@ -384,6 +395,9 @@ class ModelReleaseStatus(StatusModel):
     )
     commands: tuple[CommandStatus, ...] = Field((), max_length=20, description="The last commands, newest first.")
     alias: AliasStatus | None = Field(None, description="The registry alias that this release moves.")
+    tags: tuple[TagStatus, ...] = Field(
+        (), max_length=4, description="Tags on model versions that say where they run, changed last at the end."
+    )
     endings: tuple[EndingStatus, ...] = Field(
         (), max_length=3, description="Ended rollouts whose ReleaseRecord has not been seen yet, oldest first."
     )

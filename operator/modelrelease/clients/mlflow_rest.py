@@ -18,6 +18,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read while mlflow i
 
 import requests
 from google.protobuf import json_format  # type: ignore[import-untyped]
+from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.model_registry_pb2 import ModelRegistryService
 from mlflow.protos.service_pb2 import MlflowService
@@ -30,6 +31,7 @@ FAILURES = (MlflowException, json_format.Error, ValueError, TypeError, KeyError,
 
 _rest: Any = rest_utils  # untyped in MLflow, as the next two
 _stores: Any = (ModelStore, RunStore)
+_Tag: Any = ModelVersionTag
 _parse: Any = proto_json_utils.parse_dict
 _ENDPOINTS = {
     **_rest.extract_api_info_for_service(ModelRegistryService, "/api/2.0"),
@@ -62,6 +64,11 @@ def connect(server: Server) -> tuple[Any, Any]:
     models._call_endpoint = runs._call_endpoint = functools.partial(_call, server)
     runs.download = functools.partial(_download, server)
     return models, runs
+
+
+def version_tag(key: str, value: str) -> Any:
+    """A tag as the store of models takes it."""
+    return _Tag(key, value)
 
 
 def _call(server: Server, api: Any, json_body: str | None = None, *, endpoint: str | None = None) -> Any:

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 import requests
 
 from modelrelease.api.reasons import Reason
-from modelrelease.core.observation import AliasTarget, Lookup, Missing, Unavailable
+from modelrelease.core.observation import AliasTarget, Lookup, Missing, TagWritten, Unavailable
 from modelrelease.core.version_facts import Part
-from modelrelease.core.wants import AliasWrite
+from modelrelease.core.wants import AliasWrite, TagWrite
 
 from . import registry_reading
 from .connection import ANONYMOUS, BoundedSession, Connection, Source
@@ -127,6 +127,19 @@ class RegistryClient:
             message = f"alias {write.alias} of {write.model} {goal}: {self._failure(error).message}"
             return Unavailable(Reason.ALIAS_WRITE_FAILED, message)
         return self.read_alias(write.model, write.alias)
+
+    def write_tag(self, write: TagWrite) -> TagWritten | Missing | Unavailable:
+        """Set one tag of a version: one POST; repeating it does no harm."""
+        try:
+            tag = self._rest.version_tag(write.key, write.value)
+            self._models.set_model_version_tag(write.model, write.version, tag)
+        except self._errors as error:
+            if _code(error) == "RESOURCE_DOES_NOT_EXIST":
+                return Missing(
+                    Reason.VERSION_NOT_FOUND, f"{write.model} has no version {write.version} in {self._where}"
+                )
+            return self._failure(error)
+        return TagWritten(write.value)
 
     def _aliases(self, model: str) -> dict[str, str] | Missing | Unavailable:
         try:

@@ -29,6 +29,7 @@ def announce(old: ModelReleaseStatus, new: ModelReleaseStatus) -> tuple[Announce
         *_traffic(old, new),
         *_phase(old, new),
         *_alias(old, new),
+        *_tags(old, new),
         *_records(old, new),
     ]
     return tuple(Announcement(item.type, item.reason, item.note[:_NOTE_LIMIT]) for item in out)
@@ -160,6 +161,15 @@ def _alias(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
         words = f"alias {alias.alias} was moved or removed by somebody else and is left alone"
         return [Announcement("Warning", Reason.ALIAS_WRITE_FAILED, words)]
     return []
+
+
+def _tags(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    """That tags are refused is told once, until one can be written again."""
+    denied = [item for item in new.tags if item.state == "Denied"]
+    if not denied or any(item.state == "Denied" for item in old.tags):
+        return []
+    words = f"v{denied[-1].version} cannot be tagged in the registry: {denied[-1].message}; nothing else depends on it"
+    return [Announcement("Normal", Reason.TAG_WRITE_FAILED, words)]
 
 
 def _records(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:

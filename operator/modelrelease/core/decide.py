@@ -20,7 +20,7 @@ from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Outcome, StableStatus, Stage
 
-from . import commands, measures, notice, parity, plan, rebuild
+from . import commands, measures, notice, parity, plan, rebuild, tags
 from .draft import Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
@@ -114,6 +114,7 @@ def decide(spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Obser
             raise AssertionError(f"no transition from {state} to {moved}")
     if draft.status.candidate is not None and draft.why.phase is Phase.HELD:
         draft.note("Held", draft.why.reason)
+    tags.mark(draft)
     recorded = worth_writing(before, present(draft), draft)
     # from what is recorded: the next pass starts from its evidence, and needs every poll since then again
     wanted = plan.wants(spec, recorded, obs, target if isinstance(target, Revision) else None)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import AliasStatus, Outcome, Stage
 
-from . import plan
+from . import plan, tags
 from .draft import PREVIOUS_KEPT, Draft, Harm
 from .observation import AliasTarget, Missing, Unavailable
 
@@ -35,6 +35,7 @@ def take_over(draft: Draft) -> None:
         _record(draft)
     drain_previous(draft)
     _alias(draft)
+    tags.take_over(draft)
     waiting = tuple(item for item in draft.status.endings if item.name not in draft.obs.recorded)
     if len(waiting) < len(draft.status.endings):
         draft.put(endings=waiting)

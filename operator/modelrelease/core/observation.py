@@ -99,16 +99,25 @@ class AliasTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class TagWritten:
+    """A tag of a version says this now."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryView:
     """What the registry said last about one model; `model` names it, empty where nothing was asked for.
 
     versions: by version, for the candidate and the champion. aliases: by alias name, followed or written ones; an alias
-    that does not exist is Missing. A key that is absent has not been asked for yet.
+    that does not exist is Missing. tags: by version, of tags to be written. A key that is absent has not been asked
+    for yet.
     """
 
     versions: Mapping[str, Lookup] = field(default_factory=dict)
     aliases: Mapping[str, AliasTarget | Missing | Unavailable] = field(default_factory=dict)
     model: str = ""
+    tags: Mapping[str, TagWritten | Missing | Unavailable] = field(default_factory=dict)
 
     def of(self, model: str) -> RegistryView:
         """What was said about this model: nothing yet where it was another one that was asked about."""

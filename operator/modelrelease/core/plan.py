@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
+from modelrelease.api.base import GROUP
 from modelrelease.api.phases import Phase
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
@@ -15,7 +16,7 @@ from .measures import measures
 from .observation import Observation
 from .revision import Revision
 from .version_facts import Part
-from .wants import AliasWrite, RegistryWant, SampleWant, Wants
+from .wants import AliasWrite, RegistryWant, SampleWant, TagWrite, Wants
 
 DEFAULT_REPLICAS = 2
 REGISTRY_MAX_AGE = timedelta(seconds=60)
@@ -136,9 +137,21 @@ def _registry(
         aliases.add(alias.alias)
         only_from = alias.former if alias.state == "Restoring" else None
         write = AliasWrite(spec.model.name, alias.alias, alias.version, only_from)
-    if not versions and not aliases:
+    marks = _tags(spec.model.name, status, obs)
+    if not versions and not aliases and not marks:
         return None
-    return RegistryWant(spec.model.name, frozenset(versions), frozenset(aliases), REGISTRY_MAX_AGE, write, parts=parts)
+    named, moved = frozenset(versions), frozenset(aliases)
+    return RegistryWant(spec.model.name, named, moved, REGISTRY_MAX_AGE, write, parts=parts, tags=marks)
+
+
+def tag_key(namespace: str, release: str) -> str:
+    """The tag of one release, on every model version that it has to do with."""
+    return f"{GROUP}/{namespace}.{release}"
+
+
+def _tags(model: str, status: ModelReleaseStatus, obs: Observation) -> tuple[TagWrite, ...]:
+    key = tag_key(obs.namespace, obs.release)
+    return tuple(TagWrite(model, item.version, key, item.value) for item in status.tags if item.state == "Pending")
 
 
 def _samples(status: ModelReleaseStatus, obs: Observation) -> SampleWant | None:

@@ -42,6 +42,16 @@ class AliasWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class TagWrite:
+    """Set the tag `key` of a model version to `value`."""
+
+    model: str
+    version: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryWant:
     """Which versions and aliases of one model to keep fresh, none of them older than max_age.
 
@@ -56,6 +66,7 @@ class RegistryWant:
     write: AliasWrite | None = None
     endpoint: EndpointRef | None = EndpointRef()
     parts: Mapping[str, frozenset[Part]] = field(default_factory=dict)
+    tags: tuple[TagWrite, ...] = ()
 
     def parts_of(self, version: str) -> frozenset[Part]:
         """What is to be read of this version."""

@@ -33,7 +33,7 @@ from modelrelease.core.wants import EndpointRef, RegistryWant, SampleWant
 
 from . import telemetry
 from .queue import Key
-from .refresh import Alias, RegistryRefresher
+from .refresh import Alias, RegistryRefresher, Tag
 from .sampler import Sampler
 from .secrets import NamespaceSecret
 
@@ -293,10 +293,10 @@ class Registries:
             return
         self._wants[key] = want
         unwritable = None
-        if want.write is not None and want.endpoint is not None:
+        if (want.write is not None or want.tags) and want.endpoint is not None:
             unwritable = self._directory.write_problem(want.endpoint, key[0], want.model)
         if unwritable is not None:
-            want = replace(want, write=None)
+            want = replace(want, write=None, tags=())
         part = self._place(key, want)
         news = _put(self._unwritable, key, unwritable, self._now())
         if isinstance(part, Unavailable):
@@ -312,12 +312,15 @@ class Registries:
         want, refused = self._wants.get(key), self._refused.get(key)
         if want is not None and refused is not None:
             aliases: dict[str, Alias] = dict.fromkeys(want.aliases, refused)
-            return RegistryView(dict.fromkeys(want.versions, refused), aliases, want.model)
+            tags: dict[str, Tag] = {item.version: refused for item in want.tags}
+            return RegistryView(dict.fromkeys(want.versions, refused), aliases, want.model, tags)
         part = self._pool.part(key)
         seen = part.view(key) if part is not None else RegistryView()
         unwritable = self._unwritable.get(key)
-        if want is not None and want.write is not None and unwritable is not None:
-            return replace(seen, aliases={**seen.aliases, want.write.alias: unwritable})
+        if want is not None and unwritable is not None:
+            moved = {want.write.alias: unwritable} if want.write else {}
+            denied: dict[str, Tag] = {item.version: unwritable for item in want.tags}
+            return replace(seen, aliases={**seen.aliases, **moved}, tags={**seen.tags, **denied}, model=want.model)
         return seen
 
     async def run(self) -> None:

@@ -25,9 +25,17 @@ from typing import NamedTuple, Protocol
 
 from modelrelease.api.reasons import Reason
 from modelrelease.clients.registry import Down
-from modelrelease.core.observation import AliasTarget, Lookup, Missing, ModelVersion, RegistryView, Unavailable
+from modelrelease.core.observation import (
+    AliasTarget,
+    Lookup,
+    Missing,
+    ModelVersion,
+    RegistryView,
+    TagWritten,
+    Unavailable,
+)
 from modelrelease.core.version_facts import Part
-from modelrelease.core.wants import AliasWrite, RegistryWant
+from modelrelease.core.wants import AliasWrite, RegistryWant, TagWrite
 
 from .queue import Key
 
@@ -37,6 +45,7 @@ BACKOFF_FIRST = timedelta(seconds=1)
 BACKOFF_MAX = timedelta(seconds=30)
 
 Alias = AliasTarget | Missing | Unavailable
+Tag = TagWritten | Missing | Unavailable
 
 
 class Registry(Protocol):
@@ -50,6 +59,9 @@ class Registry(Protocol):
 
     def write_alias(self, write: AliasWrite) -> Alias:
         """Read an alias, move it if it is elsewhere, read it back."""
+
+    def write_tag(self, write: TagWrite) -> Tag:
+        """Set one tag of a version."""
 
 
 class Subject(NamedTuple):
@@ -70,7 +82,7 @@ class _Entry:
 
     due: datetime
     readers: dict[Key, RegistryWant] = field(default_factory=dict)
-    value: ModelVersion | AliasTarget | Missing | None = None
+    value: ModelVersion | AliasTarget | TagWritten | Missing | None = None
     read_at: datetime | None = None
     failure: Unavailable | None = None
     failures: int = 0
@@ -147,6 +159,7 @@ class RegistryRefresher:
             return RegistryView()
         versions: dict[str, Lookup] = {}
         aliases: dict[str, Alias] = {}
+        tags: dict[str, Tag] = {}
         for subject in _subjects(want):
             match self._visible(subject, want):
                 case None:
@@ -155,11 +168,15 @@ class RegistryRefresher:
                     aliases[subject.name] = target
                 case ModelVersion() as version:
                     versions[subject.name] = version
+                case TagWritten() as written:
+                    tags[subject.name.partition(" ")[0]] = written
+                case Missing() | Unavailable() as absence if subject.kind == "tag":
+                    tags[subject.name.partition(" ")[0]] = absence
                 case Missing() | Unavailable() as absence if subject.kind == "alias":
                     aliases[subject.name] = absence
                 case Missing() | Unavailable() as absence:
                     versions[subject.name] = absence
-        return RegistryView(versions, aliases, want.model)
+        return RegistryView(versions, aliases, want.model, tags)
 
     async def run(self) -> None:
         """Start look-ups as they fall due, until cancelled."""
@@ -208,8 +225,11 @@ class RegistryRefresher:
     def _start(self, subject: Subject, entry: _Entry, *, probe: bool = False) -> None:
         # Two releases may want one alias at different versions: the first by name has its way until it is content.
         writes = (_write(subject, entry.readers[key]) for key in sorted(entry.readers))
-        look_up: Callable[[], Lookup | Alias]
-        if write := next((write for write in writes if write), None):
+        look_up: Callable[[], Lookup | Alias | Tag]
+        write = next((write for write in writes if write), None)
+        if isinstance(write, TagWrite):
+            look_up = partial(self._registry.write_tag, write)
+        elif write is not None:
             look_up = partial(self._registry.write_alias, write)
         elif subject.kind == "alias":
             look_up = partial(self._registry.read_alias, subject.model, subject.name)
@@ -220,7 +240,9 @@ class RegistryRefresher:
         under_way = asyncio.get_running_loop().run_in_executor(self._pool, look_up)
         under_way.add_done_callback(lambda done: self._finish(subject, entry, done, probe=probe))
 
-    def _finish(self, subject: Subject, entry: _Entry, done: asyncio.Future[Lookup | Alias], *, probe: bool) -> None:
+    def _finish(
+        self, subject: Subject, entry: _Entry, done: asyncio.Future[Lookup | Alias | Tag], *, probe: bool
+    ) -> None:
         self._free += 1
         self._changed.set()
         entry.looking = False
@@ -232,7 +254,7 @@ class RegistryRefresher:
         if error := done.exception():
             logger.error("look-up of %s failed unexpectedly", subject, exc_info=error)
             message = f"{subject.kind} {subject.name} of {subject.model} could not be read; see the operator's log"
-            found: Lookup | Alias = Unavailable(Reason.REGISTRY_ERROR, message)
+            found: Lookup | Alias | Tag = Unavailable(Reason.REGISTRY_ERROR, message)
         else:
             found = done.result()
         now = self._now()
@@ -251,7 +273,7 @@ class RegistryRefresher:
         for key in list(entry.readers):
             self._tell(subject, entry, key)
 
-    def _judge(self, found: Lookup | Alias, *, probe: bool) -> None:
+    def _judge(self, found: Lookup | Alias | Tag, *, probe: bool) -> None:
         """Learn from any look-up whether the registry as a whole answers; if not, all that waits fails with it."""
         now, before = self._now(), self._down
         if not isinstance(found, Down):
@@ -277,7 +299,7 @@ class RegistryRefresher:
             entry.shown[key] = visible
             self._wake(key)
 
-    def _visible(self, subject: Subject, want: RegistryWant) -> Lookup | Alias | None:
+    def _visible(self, subject: Subject, want: RegistryWant) -> Lookup | Alias | Tag | None:
         entry = self._entries[subject]
         if not entry.tells(want, subject.name):
             return entry.failure
@@ -295,19 +317,30 @@ def _subjects(want: RegistryWant | None) -> set[Subject]:
     if want is None:
         return set()
     aliases = want.aliases | ({want.write.alias} if want.write else set())
-    return {Subject(want.model, "version", name) for name in want.versions} | {
-        Subject(want.model, "alias", name) for name in aliases
-    }
+    return (
+        {Subject(want.model, "version", name) for name in want.versions}
+        | {Subject(want.model, "alias", name) for name in aliases}
+        | {Subject(item.model, "tag", _tag_name(item)) for item in want.tags}
+    )
 
 
-def _write(subject: Subject, want: RegistryWant | None) -> AliasWrite | None:
-    """The write that a release wants of this alias. want.write is of the model that it reads."""
+def _tag_name(write: TagWrite) -> str:
+    """Of the subject: a tag belongs to one release, so no two releases write the same."""
+    return f"{write.version} {write.key}"
+
+
+def _write(subject: Subject, want: RegistryWant | None) -> AliasWrite | TagWrite | None:
+    """The write that a release wants of this alias or tag. want.write is of the model that it reads."""
+    if want is not None and subject.kind == "tag":
+        return next(
+            (item for item in want.tags if (item.model, _tag_name(item)) == (subject.model, subject.name)), None
+        )
     if want is None or want.write is None or subject != (want.write.model, "alias", want.write.alias):
         return None
     return want.write
 
 
-def _content(value: Lookup | Alias | None) -> object:
+def _content(value: Lookup | Alias | Tag | None) -> object:
     """A value without the time of its reading: reading the same again is no news."""
     if isinstance(value, ModelVersion | AliasTarget):
         return replace(value, read_at=datetime.min.replace(tzinfo=UTC))

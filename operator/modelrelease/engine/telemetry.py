@@ -24,10 +24,10 @@ from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.prometheus import PrometheusClient, Series
 from modelrelease.core.observation import Lookup, Missing, Unavailable
 from modelrelease.core.version_facts import Part
-from modelrelease.core.wants import AliasWrite
+from modelrelease.core.wants import AliasWrite, TagWrite
 
 from .queue import Key, QueueObserver
-from .refresh import Alias, Registry
+from .refresh import Alias, Registry, Tag
 
 _PASS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROLLBACK_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300)
@@ -161,6 +161,10 @@ class CountedRegistry:
     def write_alias(self, write: AliasWrite) -> Alias:
         """As the registry does."""
         return _counted("write_alias", self._registry.write_alias(write))
+
+    def write_tag(self, write: TagWrite) -> Tag:
+        """As the registry does."""
+        return _counted("write_tag", self._registry.write_tag(write))
 
 
 class CountedPrometheus:
