@@ -53,6 +53,17 @@ def test_simulate_when_it_runs_on_two_processes_says_the_same(capsys: pytest.Cap
     assert {**alone, "wallSeconds": 0} == {**together, "wallSeconds": 0}
 
 
+@pytest.mark.parametrize("runtime", ["http", "vllm", "sglang", "triton"])
+def test_simulate_when_a_runtime_brings_its_checks_finds_a_canary_that_fails(
+    capsys: pytest.CaptureFixture[str], runtime: str
+) -> None:
+    path = str(Path(EXAMPLE).parent / f"{runtime}.yaml")
+    words = ("--traffic", "200/s", "--stable-errors", "1%", "--canary-errors", "20%", "--runs", "2", "--jobs", "1")
+    answer = invoke(capsys, "simulate", "-f", path, *words, "-o", "json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["rolledBackBy"] == {"errors": 2}
+
+
 def test_sweep_when_a_share_is_varied_has_one_line_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     answer = invoke(capsys, *WORLD, "--runs", "2", "--sweep", "canary-errors=1%,9%")
     head, good, bad = answer.out.splitlines()

@@ -44,7 +44,7 @@ def _outcome(
     standings: Sequence[Standing],
     phases: Sequence[PhaseForecast],
 ) -> Iterator[str]:
-    worst = max(standings, key=lambda item: item.canary - item.allowed, default=None)
+    worst = max(standings, key=lambda item: item.strain, default=None)
     if worst is None:
         yield "No check counts requests: only pods that crash would take the traffic back."
     elif summary.harmful:

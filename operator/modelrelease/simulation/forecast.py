@@ -67,6 +67,11 @@ class Standing:
     absolute: float
 
     @property
+    def strain(self) -> float:
+        """The canary's share for each part that is allowed: above 1 it is worse than it may be."""
+        return self.canary / max(self.allowed, 1e-9)
+
+    @property
     def within(self) -> bool:
         """Whether the canary may be like this."""
         return self.canary <= self.allowed * (1 + 1e-9)
@@ -92,7 +97,7 @@ def _standing(check: Check, scenario: Scenario) -> Standing:
         drifted, own = min(good * factor, 1.0), min(bad * factor, 1.0)
         allowed = margin.relative * drifted + margin.absolute
         rows.append(Standing(check.name, what(check, number), drifted, own, allowed, margin.relative, margin.absolute))
-    return max(rows, key=lambda row: row.canary - row.allowed)
+    return max(rows, key=lambda row: row.strain)
 
 
 def stable_per_canary(weight: int) -> float:
