@@ -10,7 +10,7 @@ import base64
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,11 @@ class ArgoCD:
         body = {"apiVersion": "argoproj.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
         self.cluster.kubectl("apply", "-f", "-", input=json.dumps(body))
 
-    def application(self, name: str, repository: GitRepository, namespace: str, **more: Any) -> None:
-        """An Application that follows the repository by itself: prune and self-heal."""
-        policy = {"automated": {"prune": True, "selfHeal": True}, "syncOptions": ["RespectIgnoreDifferences=true"]}
+    def application(
+        self, name: str, repository: GitRepository, namespace: str, *, options: Sequence[str] = (), **more: Any
+    ) -> None:
+        """An Application that follows the repository by itself: prune and self-heal. options: of every sync."""
+        policy = {"automated": {"prune": True, "selfHeal": True}, "syncOptions": list(options)}
         self.apply(
             "Application",
             name,

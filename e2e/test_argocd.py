@@ -20,7 +20,7 @@ from e2e.stack import TEAM_NAMESPACE, Stack, digits
 from e2e.traffic import Traffic
 from e2e.training import MODEL_NAME, sample_requests
 
-HOST = "gitops.example"
+HOST, SHARED_HOST = "gitops.example", "shared.example"
 APP, RELEASE = "digits-gitops", "gitops"
 SHARED_APP, SHARED = "digits-shared", "shared"
 PRUNED = ("deployments", "services", "httproutes", "controllerrevisions")
@@ -31,6 +31,7 @@ IGNORED_WEIGHTS = [
         "jqPathExpressions": [".spec.rules[]?.backendRefs[]?.weight"],
     }
 ]
+ONLY_WHAT_DIFFERS = ["ApplyOutOfSyncOnly=true"]
 """As docs/argocd.md tells it."""
 
 
@@ -57,6 +58,14 @@ def traffic(stack: Stack) -> Iterator[Traffic]:
     made.stop()
 
 
+@pytest.fixture
+def shared_traffic(stack: Stack) -> Iterator[Traffic]:
+    made = Traffic(stack.gateway.url, SHARED_HOST, MODEL_NAME, sample_requests(), rate=20)
+    made.start()
+    yield made
+    made.stop()
+
+
 def manifest(stack: Stack, version: str, name: str = RELEASE, **changes: Any) -> dict[str, Any]:
     """A release in Git, with one pod so that two of them fit on the node."""
     body = digits(stack, stack.versions[version].version, **changes)
@@ -68,9 +77,9 @@ def manifest(stack: Stack, version: str, name: str = RELEASE, **changes: Any) ->
     return body
 
 
-def files(release: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """The release, and a ConfigMap of the next sync wave."""
-    after = {
+def next_wave_of(release: Mapping[str, Any]) -> dict[str, Any]:
+    """A ConfigMap of the sync wave after the release's."""
+    return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
@@ -80,7 +89,6 @@ def files(release: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
         },
         "data": {"version": str(release["spec"]["model"]["version"])},
     }
-    return {"release.yaml": [release], "after.yaml": [after]}
 
 
 def children(stack: Stack, name: str = RELEASE) -> set[str]:
@@ -88,8 +96,11 @@ def children(stack: Stack, name: str = RELEASE) -> set[str]:
     return {f"{item['kind']} {item['metadata']['name']}" for item in found["items"]}
 
 
-def pods(stack: Stack, name: str = RELEASE) -> set[str]:
-    return {pod["metadata"]["uid"] for pod in stack.pods(name)}
+def pods(stack: Stack) -> set[str]:
+    """Pods of all revisions but one that drains: what serves, and what is on its way."""
+    drains = (stack.status(RELEASE).get("previous") or {}).get("revision")
+    found = [pod["metadata"] for pod in stack.pods(RELEASE)]
+    return {one["uid"] for one in found if one["labels"]["modelrelease.dev/revision"] != drains}
 
 
 def next_wave(stack: Stack) -> str | None:
@@ -102,7 +113,8 @@ def next_wave(stack: Stack) -> str | None:
 def test_a_release_in_git_becomes_healthy_and_later_waves_wait_for_it(
     argocd: ArgoCD, repository: GitRepository, stack: Stack, traffic: Traffic
 ) -> None:
-    commit = repository.commit("First release", files(manifest(stack, "first")))
+    release = manifest(stack, "first")
+    commit = repository.commit("First release", {"release.yaml": [release], "after.yaml": [next_wave_of(release)]})
     argocd.application(APP, repository, TEAM_NAMESPACE)
     wait_until("the release exists", lambda: _phase(stack) is not None, 60)
     assert next_wave(stack) is None, "the next wave waits until the release is Healthy"
@@ -114,7 +126,7 @@ def test_a_new_version_in_git_rolls_out_and_nothing_is_ever_out_of_sync_or_prune
     argocd: ArgoCD, repository: GitRepository, stack: Stack, traffic: Traffic
 ) -> None:
     kept = children(stack)
-    commit = repository.commit("Version 2", files(manifest(stack, "better")))
+    commit = repository.commit("Version 2", {"release.yaml": [manifest(stack, "better")]})
     argocd.refresh(APP)
     wait_until("the sync of the commit", lambda: argocd.status(APP).get("sync", {}).get("revision") == commit, 60)
     seen: set[tuple[str, str]] = set()
@@ -135,13 +147,14 @@ def test_a_new_version_in_git_rolls_out_and_nothing_is_ever_out_of_sync_or_prune
     assert {sync for sync, _ in seen} <= {"Synced", "OutOfSync"}
     assert not {pair for pair in seen if pair[0] == "OutOfSync" and pair[1] == "Progressing"}, seen
     assert kept <= children(stack), "Argo CD prunes nothing that the release owns"
+    assert next_wave(stack) is None, "and what has left Git, it does"
 
 
 def test_a_bad_version_in_git_is_degraded_and_nothing_relaunches_it(
     argocd: ArgoCD, repository: GitRepository, stack: Stack, traffic: Traffic
 ) -> None:
     serving = pods(stack)
-    commit = repository.commit("A brittle version", files(manifest(stack, "brittle")))
+    commit = repository.commit("A brittle version", {"release.yaml": [manifest(stack, "brittle")]})
     argocd.wait(APP, commit, "Degraded", timeout_s=240)
     wait_until("its pods are gone", lambda: pods(stack) == serving, 120)
     ended = stack.status(RELEASE)["history"][0]
@@ -168,19 +181,19 @@ def test_a_revert_in_git_is_healthy_at_once(
 
 
 def test_only_weights_of_a_shared_route_are_ours_and_argo_cd_leaves_them_alone(
-    argocd: ArgoCD, stack: Stack, traffic: Traffic, tmp_path: Path
+    argocd: ArgoCD, stack: Stack, shared_traffic: Traffic, tmp_path: Path
 ) -> None:
     git = GitRepository(tmp_path / "shared")
     route = shared_route(stack)
     release = manifest(stack, "first", SHARED, traffic={"httpRoute": {"name": "shared-web"}}, checks=[LENIENT])
     first = git.commit("A release on the team's own route", {"route.yaml": [route], "release.yaml": [release]})
-    argocd.application(SHARED_APP, git, TEAM_NAMESPACE, ignoreDifferences=IGNORED_WEIGHTS)
+    argocd.application(SHARED_APP, git, TEAM_NAMESPACE, options=ONLY_WHAT_DIFFERS, ignoreDifferences=IGNORED_WEIGHTS)
     argocd.wait(SHARED_APP, first, "Healthy")
     release = manifest(stack, "better", SHARED, traffic={"httpRoute": {"name": "shared-web"}}, checks=[LENIENT])
     second = git.commit("Version 2", {"route.yaml": [route], "release.yaml": [release]})
     argocd.wait(SHARED_APP, second, "Healthy", timeout_s=240)
     live = live_route(stack)
-    assert [ref["weight"] for ref in live["spec"]["rules"][1]["backendRefs"]] == [0, 100]
+    assert _weights(stack) == [0, 100]
     assert _without_weights(live["spec"]) == _without_weights(_defaulted(stack, route)["spec"])
     argocd.refresh(SHARED_APP, hard=True)
     argocd.wait(SHARED_APP, second, "Healthy")
@@ -189,7 +202,8 @@ def test_only_weights_of_a_shared_route_are_ours_and_argo_cd_leaves_them_alone(
     argocd.wait(SHARED_APP, third, "Healthy")
     live = live_route(stack)
     assert live["spec"]["rules"][0]["filters"][0]["responseHeaderModifier"]["set"][0]["value"] == "later"
-    assert [ref["weight"] for ref in live["spec"]["rules"][1]["backendRefs"]] == [0, 100], "a sync keeps the weights"
+    wait_until("the weights are back", lambda: _weights(stack) == [0, 100], 20)
+    assert shared_traffic.failures() == [], "users reached what serves, whatever weights Git has"
 
 
 LENIENT = {"name": "errors", "errorRate": {"max": 0.9, "minPolls": 1}}
@@ -206,11 +220,10 @@ def shared_route(stack: Stack) -> dict[str, Any]:
             "name": "shared-web",
             "namespace": TEAM_NAMESPACE,
             "labels": {"modelrelease.dev/name": SHARED},
-            "annotations": {"argocd.argoproj.io/sync-wave": "-1"},
         },
         "spec": {
             "parentRefs": [{"name": stack.gateway.name, "namespace": stack.gateway.namespace}],
-            "hostnames": ["shared.example"],
+            "hostnames": [SHARED_HOST],
             "rules": [
                 {
                     "matches": [{"path": home}],
@@ -226,6 +239,10 @@ def shared_route(stack: Stack) -> dict[str, Any]:
 def live_route(stack: Stack) -> dict[str, Any]:
     found: dict[str, Any] = stack.cluster.get("httproute", "shared-web", "-n", TEAM_NAMESPACE)
     return found
+
+
+def _weights(stack: Stack) -> list[int]:
+    return [backend["weight"] for backend in live_route(stack)["spec"]["rules"][1]["backendRefs"]]
 
 
 def _header(value: str) -> dict[str, Any]:

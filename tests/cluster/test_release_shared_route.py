@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from modelrelease.clients.kube import HTTP_ROUTE, MODEL_RELEASE, Object
-from tests.cluster.stage import NAME, Stage, condition
+from modelrelease.clients.kube import HTTP_ROUTE, MODEL_RELEASE, SERVICE, Object
+from tests.cluster.stage import NAME, Stage, condition, revision_of
 
 ROUTE = "shop"
 SHARED = {"httpRoute": {"name": ROUTE, "rule": "model"}}
@@ -78,6 +78,33 @@ async def test_only_the_two_weights_of_the_named_rule_are_written(stage: Stage) 
     assert await weights(stage) == (0, 100)
     assert without_weights(await stage.live(HTTP_ROUTE, ROUTE)) == without_weights(before)
     assert await stage.admin.get(HTTP_ROUTE, stage.namespace, NAME) is None, "no route of its own beside it"
+
+
+async def test_whatever_weights_git_has_users_reach_what_serves_while_no_rollout_is_under_way(stage: Stage) -> None:
+    await own_route(stage)
+    await stage.release(traffic=SHARED)
+    first = await stage.promoted(1)
+    assert first.stable is not None
+    assert {revision_of(item) for item in await stage.all(SERVICE)} == {first.stable.revision}
+    await stage.want_version(2)
+    canary = await stage.until(lambda status: status.traffic is not None and status.traffic.b == 20)
+    assert canary.candidate is not None
+    selected = {revision_of(item) for item in await stage.all(SERVICE)}
+    assert selected == {first.stable.revision, canary.candidate.revision}
+
+
+async def test_a_lost_status_is_rebuilt_from_two_slots_that_select_the_same(stage: Stage) -> None:
+    await own_route(stage)
+    await stage.release(traffic=SHARED)
+    await stage.promoted(1)
+    await stage.want_version(2)
+    second = await stage.promoted(2)
+    await stage.lose_status()
+    rebuilt = await stage.promoted(2)
+    assert second.stable is not None
+    assert rebuilt.stable is not None
+    assert (rebuilt.stable.key, rebuilt.stable.slot) == (second.stable.key, second.stable.slot)
+    assert await weights(stage) == (0, 100)
 
 
 async def test_a_rollback_leaves_the_route_serving_from_stable(stage: Stage) -> None:

@@ -67,10 +67,11 @@ def _serving(obs: Observation) -> list[tuple[Slot, int, Revision]]:
     """
     weights = obs.route.weights if obs.route else {}
     found: list[tuple[Slot, int, Revision]] = []
-    for slot in _SLOTS:
+    for slot in sorted(_SLOTS, key=lambda slot: -weights.get(slot, 0)):
         revision, weight = _behind(obs, slot), weights.get(slot, 0)
         pods = obs.workloads.get(revision.revision) if revision else None
-        if revision is not None and (weight > 0 or (pods is not None and pods.replicas > 0)):
+        known = [held for _, _, held in found]
+        if revision is not None and revision not in known and (weight > 0 or (pods is not None and pods.replicas > 0)):
             found.append((slot, weight, revision))
     found.sort(key=lambda item: (_rank(obs, item[1], item[2]), item[2].key in obs.quarantined, -item[1]))
     if found and _rank(obs, *found[0][1:]) < _UNTRUSTED:

@@ -65,9 +65,9 @@ def render(
     ports = _ports(status, revisions)
     if ports is None:
         return ()
-    held = slots_of(status)
+    held, idle = slots_of(status), _idle(status)
     for slot in _SLOTS:
-        revision = held.get(slot, _IDLE)
+        revision = held.get(slot, idle)
         children.append(_marked(_service(release, slot, revision, ports), _began(status, revision)))
     if status.traffic is not None and status.traffic.route is not None:
         pass  # the route is somebody else's: core.shared_route
@@ -174,6 +174,16 @@ def _ports(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Map
         return None
     first = next(iter(found.values()))
     return {slot: found.get(slot, first) for slot in _SLOTS}
+
+
+def _idle(status: ModelReleaseStatus) -> str:
+    """What a slot that no revision holds selects: nothing, so that it cannot serve.
+
+    But on somebody else's route the stable revision: whoever writes that route anew, with the weights that stand in
+    Git, then sends users to what serves.
+    """
+    shared = status.traffic is not None and status.traffic.route is not None
+    return status.stable.revision if shared and status.stable is not None else _IDLE
 
 
 def _service(release: str, slot: Slot, revision: str, ports: Mapping[Slot, int]) -> Child:
