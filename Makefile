@@ -8,13 +8,16 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format crds docs lock bench images binaries clean
+.PHONY: help demo playground test check format crds docs lock bench images binaries clean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(STAMP) ## Bring up a real cluster and release models under real traffic (first time up to 20 minutes, then 5)
 	@$(PY) -m e2e.demo
+
+playground: $(STAMP) ## Bring up the same parts and open a shell in them, for README.md and docs/tutorial.md
+	@$(PY) -m e2e.playground
 
 test: check ## Run all tests, on a real API server and a real cluster (installs and builds what they need)
 	@$(PY) -m e2e.cluster binaries

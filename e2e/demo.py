@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NoReturn
 
 from e2e import images
 from e2e.cluster import binaries
@@ -52,6 +53,11 @@ def main() -> int:
             return _play(cluster)
     cold = default_provider() == "local" and not all(map(binaries.available().has, binaries.DEMO))
     print(_INTRODUCTION.format(rate=REQUESTS_PER_S, how_long=_COLD if cold else _WARM), flush=True)
+    enter("e2e.demo")
+
+
+def enter(module: str) -> NoReturn:
+    """Build what is missing, then go on as this module's main in the network of a cluster that ends with it."""
     began = time.time()
     # whatever needs the package registries comes first: a local cluster has a network of its own
     local = default_provider() == "local"
@@ -63,7 +69,7 @@ def main() -> int:
             binaries.ensure(list(binaries.DEMO))
         for image in building:
             image.result()
-    argv = [sys.executable, "-m", "e2e.cluster", "run", "--", sys.executable, "-m", "e2e.demo"]
+    argv = [sys.executable, "-m", "e2e.cluster", "run", "--", sys.executable, "-m", module]
     sys.stdout.flush()
     os.environ[INSIDE] = str(began)
     os.execv(sys.executable, argv)
