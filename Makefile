@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help demo playground test check format crds docs lock bench images binaries clean
 
 help: ## Say what there is
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(STAMP) ## Bring up a real cluster and release models under real traffic (first time up to 20 minutes, then 5)
 	@$(PY) -m e2e.demo
@@ -22,7 +22,7 @@ playground: $(STAMP) ## Bring up the same parts and open a shell in them, for RE
 test: check ## Run all tests, on a real API server and a real cluster (installs and builds what they need)
 	@$(PY) -m e2e.cluster binaries
 	@$(PY) -m e2e.images
-	@$(PY) -m pytest tests -q -n 4 --dist loadfile --ignore=tests/core --ignore=tests/api --ignore=tests/sim
+	@$(PY) -m pytest tests -q -n 4 --dist loadfile --ignore=tests/core --ignore=tests/api --ignore=tests/sim --ignore=tests/docs
 	@$(PY) -m pytest e2e -q -n 2 --dist loadfile -m "not inside"
 	@$(PY) -m e2e.cluster run -- $(abspath $(PY)) -m pytest e2e -q -m inside
 
@@ -33,7 +33,8 @@ check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, g
 	@$(VENV)/bin/lint-imports --no-cache > /tmp/modelrelease-imports.$$$$ || { cat /tmp/modelrelease-imports.$$$$; exit 1; }; rm -f /tmp/modelrelease-imports.$$$$
 	@$(PY) -m modelrelease.cli.crds --check crds
 	@$(PY) -m modelrelease.cli.diagram --check
-	@$(PY) -m pytest tests/core tests/api tests/sim -q
+	@$(PY) -m modelrelease.cli.reference --check
+	@$(PY) -m pytest tests/core tests/api tests/sim tests/docs -q
 
 format: $(STAMP) ## Format the code and mend what the linter can mend
 	@$(VENV)/bin/ruff format -q operator tests e2e bench
@@ -42,9 +43,16 @@ format: $(STAMP) ## Format the code and mend what the linter can mend
 crds: $(STAMP) ## Generate crds/ from the models
 	@$(PY) -m modelrelease.cli.crds crds
 
+docs: $(STAMP) ## Generate docs/reference/ and docs/state-machine.md
+	@$(PY) -m modelrelease.cli.diagram
+	@$(PY) -m modelrelease.cli.reference
+
 bench: $(STAMP) ## Measure the statistics again and write the tables of docs/statistics.md and docs/gates.md
 	@$(PY) -m bench.evidence
 	@$(PY) -m bench.gates
+
+docs-metrics: $(STAMP) ## Write the table of metrics in docs/operating.md
+	@$(PY) -m modelrelease.engine.metrics_page docs/operating.md
 
 images: $(STAMP) ## Build the images of the operator and of the model server
 	@$(PY) -m e2e.images

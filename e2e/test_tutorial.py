@@ -13,9 +13,8 @@ import pytest
 from e2e import images
 from e2e.playground import Playground
 from e2e.stack import Stack
-from tests.docs.pages import DOCS, ROOT, Block, commands
+from tests.docs.pages import PLAYED, Block, commands
 
-PLAYED = (ROOT / "README.md", DOCS / "tutorial.md")
 BLOCKS = [block for page in PLAYED for block in commands(page)]
 
 

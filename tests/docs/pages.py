@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+PLAYED = (ROOT / "README.md", DOCS / "tutorial.md")
+"""Pages whose commands are run on a whole cluster, in this order, by `e2e/test_tutorial.py`."""
 _FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 _NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\s*\Z")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)

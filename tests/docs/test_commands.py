@@ -9,8 +9,7 @@ import subprocess
 
 import pytest
 
-from e2e.test_tutorial import PLAYED
-from tests.docs.pages import DOCS, ROOT, Block, blocks, commands, pages
+from tests.docs.pages import DOCS, PLAYED, ROOT, Block, blocks, commands, pages
 
 SHELLS = ("sh", "bash", "shell")
 OURS = [
