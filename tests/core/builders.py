@@ -118,9 +118,9 @@ class Release:
         """A spec that cannot be read."""
         return replace(self, spec=None, obs=replace(self.obs, spec_error="spec.workload: broken"))
 
-    def say(self, verb: str, version: str = "8", nonce: int = 1) -> Release:
+    def say(self, verb: str, version: str = "8", nonce: int = 1, by: str = "") -> Release:
         """A command for the revision of a version."""
-        return self.see(command=Command(f"{verb}@{revision(version).revision}-{nonce}"))
+        return self.see(command=Command(f"{verb}@{revision(version).revision}-{nonce}", by))
 
     def see(self, *, pods: dict[str, int] | None = None, **changes: Any) -> Release:
         """Other observations; pods: ready pods by version."""

@@ -82,8 +82,11 @@ def test_a_weight_edited_by_hand_is_told() -> None:
 
 
 def test_a_command_is_told_with_what_became_of_it() -> None:
-    said = told(release(0).say("pause"))
-    assert said[0] == ("Paused", f"pause@{revision('8').revision}-1: accepted: the weight does not rise until resume")
+    said = told(release(0).say("pause", by="ann"))
+    assert said[0] == (
+        "Paused",
+        f"pause@{revision('8').revision}-1: accepted: the weight does not rise until resume (by ann)",
+    )
     ignored = release(0).say("pause", "9").announced()[0]
     assert (ignored.type, ignored.reason.value) == ("Warning", "CommandIgnored")
 

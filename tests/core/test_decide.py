@@ -636,7 +636,7 @@ def with_previous() -> Release:
     return release(2, Stage.BAKING).see(samples=HEALTHY).later(300).decided().later(1).decided()
 
 
-@pytest.mark.parametrize("verb", ["promote", "abort", "pause", "resume", "retry", "rollback"])
+@pytest.mark.parametrize("verb", ["promote", "abort", "pause", "resume", "skip", "retry", "rollback"])
 def test_a_command_for_another_revision_is_ignored_and_remembered(verb: str) -> None:
     case = release(0).see(samples=HEALTHY).say(verb, "9").later(5)
     ignored = case.decided()
@@ -648,7 +648,7 @@ def test_a_command_for_another_revision_is_ignored_and_remembered(verb: str) -> 
     ("text", "result"),
     [
         ("promote", "ignored: write it as <verb>@<revision>-<nonce>"),
-        ("dance@0123456789-1", "ignored: unknown verb dance; known are promote, abort, pause, resume, retry, rollback"),
+        ("dance@0123456789-1", "ignored: unknown verb dance; known are promote, abort, pause, resume, skip, retry, rollback"),
     ],
 )
 def test_a_command_that_cannot_be_read_is_ignored(text: str, result: str) -> None:

@@ -387,8 +387,22 @@ def fast(change: Change) -> bool:
 
 
 def hurried(change: Change) -> bool:
-    """A person promoted."""
-    return any(item is not None and item.hurried for item in (change.before.candidate, change.after.candidate))
+    """A person promoted, or skipped the phase that the candidate was in before: a skip lasts no longer."""
+    seen = [item for item in (change.before.candidate, change.after.candidate) if item is not None]
+    return any(item.hurried for item in seen) or skipped(change)
+
+
+def skipped(change: Change) -> bool:
+    """A skip that was given now, or covers where the candidate stood: its phase, and the way to the next weight."""
+    before, command = change.before.candidate, change.obs.command
+    if before is None:
+        return False
+    known = command is None or any(item.command == command.text for item in change.before.commands)
+    if command is not None and not known and command.text.startswith(f"skip@{before.revision}-"):
+        return True
+    here = before.step + 1 if before.stage is Stage.BAKING else before.step
+    on_the_way = before.stage is Stage.STARTING and before.skipped == before.step - 1
+    return before.skipped == here or on_the_way
 
 
 def stored_by(change: Change) -> list[Revision]:

@@ -155,7 +155,7 @@ class ReleaseMachine(RuleBasedStateMachine):
         self.world.set_policy(gates)
 
     @rule(
-        verb=st.sampled_from(["promote", "abort", "pause", "resume", "retry", "rollback", "dance"]),
+        verb=st.sampled_from(["promote", "abort", "pause", "resume", "skip", "retry", "rollback", "dance"]),
         meant=st.sampled_from(["candidate", "stable", "quarantined", "nobody"]),
     )
     def command_is_given(self, verb: str, meant: str) -> None:

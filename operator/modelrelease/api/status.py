@@ -130,6 +130,11 @@ class CandidateStatus(RevisionStatus):
     ready_since: Time | None = Field(None, description="Since when enough pods are ready without a break.")
     exposed: bool = Field(False, description="True once it was given traffic.")
     hurried: bool = Field(False, description="A person ended the waits for time and evidence (command promote).")
+    skipped: int | None = Field(
+        None,
+        description="Index of the phase whose waits for time and evidence a person ended (command skip); the bake "
+        "counts as the one after the last.",
+    )
     fast: bool = Field(False, description="True for a revision that this release promoted before: no gates, no phases.")
     artifact: Annotated[tuple[ArtifactPin, ...], Field(max_length=4, json_schema_extra=list_map("source"))] = Field(
         (), description="The model's files as they were when the release began; gates of kind artifact compare."
@@ -293,6 +298,7 @@ class CommandStatus(StatusModel):
     command: Sentence = Field(description="As it stood in the annotation.")
     result: Sentence = Field(description="Accepted, or why it was ignored.")
     at: Time = Field(description="When it was read.")
+    by: Phrase = Field("", description="Who gave it, as the API server authenticated them, or that they did not say.")
 
 
 class AliasStatus(StatusModel):

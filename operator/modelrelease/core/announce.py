@@ -43,12 +43,15 @@ def _commands(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announce
             continue
         ignored = command.result.startswith("ignored")
         reason = Reason.COMMAND_IGNORED if ignored else _VERBS.get(command.command.split("@")[0], Reason.ACCEPTED)
-        out.append(Announcement("Warning" if ignored else "Normal", reason, f"{command.command}: {command.result}"))
+        by = f" (by {command.by})" if command.by else ""
+        words = f"{command.command}: {command.result}{by}"
+        out.append(Announcement("Warning" if ignored else "Normal", reason, words))
     return out
 
 
 _VERBS = {
     "promote": Reason.ACCEPTED,
+    "skip": Reason.ACCEPTED,
     "abort": Reason.ABORTED,
     "pause": Reason.PAUSED,
     "resume": Reason.RESUMED,

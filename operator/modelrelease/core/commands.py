@@ -1,7 +1,8 @@
 """Commands of people: the annotation modelrelease.dev/command, `<verb>@<revision>-<nonce>`.
 
-A command is obeyed once, for the revision that it names, and remembered in status with what became of it. promote ends
-waits for time and evidence only; a failing check or gate it does not overrule.
+A command is obeyed once, for the revision that it names, and remembered in status with who gave it and what became of
+it. promote ends waits for time and evidence only, skip those of the present phase; a failing check or gate neither
+overrules.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Callable, Mapping
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import CommandStatus, Outcome, Stage
 
+from . import plan
 from .draft import COMMANDS, Draft, Harm, Why
 from .stops import Target
 
+UNKNOWN = "unknown user with the right to command"
 _FORM = re.compile(r"(?P<verb>[a-z]+)@(?P<revision>[0-9a-f]{10})-(?P<nonce>[A-Za-z0-9][-A-Za-z0-9]{0,39})")
 _WITH_PODS = (Stage.STARTING, Stage.SHIFTING, Stage.BAKING)
 
@@ -24,7 +27,7 @@ def obey(draft: Draft, target: Target) -> None:
     command = draft.obs.command
     if command is None or any(known.command == command.text[:256] for known in draft.status.commands):
         return
-    entry = CommandStatus(command=command.text[:256], result="accepted", at=draft.now)
+    entry = CommandStatus(command=command.text[:256], result="accepted", at=draft.now, by=command.by or UNKNOWN)
     former = draft.status.commands
     draft.put(commands=(entry, *former)[:COMMANDS])  # before it is obeyed: the record of a rollout that it ends has it
     match = _FORM.fullmatch(command.text)
@@ -53,6 +56,25 @@ def _promote(draft: Draft, _: Target, revision: str) -> str:
         draft.put_candidate(hurried=True)
         draft.put(paused=False)
     return refused or "accepted: waits for time and evidence are over; gates and failing checks still hold"
+
+
+def _skip(draft: Draft, _: Target, revision: str) -> str:
+    refused = _candidate_is(draft, revision)
+    if refused is not None:
+        return refused
+    candidate = draft.candidate
+    if candidate.stage is Stage.GATING:
+        return "ignored: no phase has begun, and gates are not skipped"
+    if candidate.fast:
+        return "ignored: a former revision returns without phases"
+    draft.put_candidate(skipped=plan.phase_index(candidate))
+    name = "the bake" if candidate.stage is Stage.BAKING else f"phase {_phase_name(draft)}"
+    paused = "; paused, it goes on after resume" if draft.status.paused else ""
+    return f"accepted: {name} waits no longer for time and evidence; gates and failing checks still hold{paused}"
+
+
+def _phase_name(draft: Draft) -> str:
+    return plan.phase_of(draft.candidate_revision, draft.candidate.step).name
 
 
 def _pause(draft: Draft, _: Target, revision: str) -> str:
@@ -121,6 +143,7 @@ _VERBS: Mapping[str, Callable[[Draft, Target, str], str]] = {
     "abort": _abort,
     "pause": _pause,
     "resume": _resume,
+    "skip": _skip,
     "retry": _retry,
     "rollback": _rollback,
 }

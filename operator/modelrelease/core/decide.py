@@ -340,7 +340,7 @@ def _shifting(draft: Draft, target: Target) -> None:
     stop = hold_stop(draft, target, evidence_needed=not is_last)
     waited = draft.clock(runs=stop is None or stop.reason in PATIENT)
     duration, timeout = parse_duration(phase.duration), parse_duration(phase.timeout)
-    timed = candidate.hurried or waited >= duration.total_seconds()
+    timed = draft.hurried or waited >= duration.total_seconds()
     if stop is not None and stop.reason in PATIENT and not timed:
         stop = None
     if stop is not None and stop.reason in PATIENT and waited >= timeout.total_seconds():
@@ -405,13 +405,13 @@ def _baking(draft: Draft, target: Target) -> None:
     duration = parse_duration(draft.spec.rollout.bake.duration)
     judgement = draft.judgement or draft.weigh()
     absolute = [item for item in judgement.checks if item.stable is None]
-    if stable is None and (candidate.hurried or all(item.verdict == "Pass" for item in absolute)):
+    if stable is None and (draft.hurried or all(item.verdict == "Pass" for item in absolute)):
         draft.promote()
         return
     # a first release takes traffic from nobody: it waits for its checks, which may have no request to look at yet
     stop = None if stable is None else evidence_stop(draft) or frozen(draft, target)
     waited = draft.clock(runs=stop is None and draft.confirmed)
-    over = candidate.hurried or waited >= duration.total_seconds()
+    over = draft.hurried or waited >= duration.total_seconds()
     if stop is not None:
         draft.rest(Phase.HELD, stop.reason, f"{stop.message}; the bake's clock is stopped")
     elif not draft.confirmed:

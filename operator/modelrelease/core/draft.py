@@ -88,6 +88,18 @@ class Draft:
         return self.obs.revisions.get(key) or next((item for item in self.store if item.key == key), None)
 
     @property
+    def hurried(self) -> bool:
+        """Whether a person has ended the waits for time and evidence: all of them, or those of the present phase.
+
+        What a skipped phase waits for lasts until the next one has its weight.
+        """
+        candidate = self.candidate
+        if candidate.hurried or candidate.skipped is None:
+            return candidate.hurried
+        leads_there = candidate.stage is Stage.STARTING and candidate.step == candidate.skipped + 1
+        return leads_there or candidate.skipped == plan.phase_index(candidate)
+
+    @property
     def candidate_revision(self) -> Revision:
         """What the candidate runs and how it is judged; only for states that cannot be without."""
         revision = self.revision(self.candidate.key)
@@ -281,7 +293,8 @@ class Draft:
         candidate = self.candidate
         self.set_weights(candidate.slot, 0)
         self.note("Retreated")
-        self.enter(Stage.STARTING, ready_since=None, carries=0, retreats=candidate.retreats + 1, exposure=None)
+        again = candidate.retreats + 1
+        self.enter(Stage.STARTING, ready_since=None, carries=0, retreats=again, exposure=None, skipped=None)
         self.watched = None
 
     def retreat_unreached(self, missed: exposure.Missed) -> None:

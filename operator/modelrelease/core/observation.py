@@ -241,9 +241,13 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The annotation modelrelease.dev/command, as it stands: <verb>@<revision>-<nonce>."""
+    """The annotation modelrelease.dev/command, as it stands: <verb>@<revision>-<nonce>.
+
+    by: who gave it, by the annotation modelrelease.dev/command-by; empty where that one is not of this command.
+    """
 
     text: str
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from modelrelease.api.base import GROUP
 from modelrelease.api.phases import Phase
 from modelrelease.api.release import ModelReleaseSpec
-from modelrelease.api.status import ModelReleaseStatus, Slot, Stage
+from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Slot, Stage
 
 from . import checks, endpoints, gates, parity
 from .measures import measures
@@ -31,6 +31,11 @@ def replicas(spec: ModelReleaseSpec) -> int:
 def phase_of(revision: Revision, step: int) -> Phase:
     """The phase at `step`; the last one for steps beyond it."""
     return revision.phases[min(step, len(revision.phases) - 1)]
+
+
+def phase_index(candidate: CandidateStatus) -> int:
+    """Index of the phase that the candidate is in; the bake is the one after its last."""
+    return candidate.step + (1 if candidate.stage is Stage.BAKING else 0)
 
 
 def last_step(revision: Revision) -> int:

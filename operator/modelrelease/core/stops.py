@@ -159,7 +159,7 @@ def evidence_stop(draft: Draft, *, patient: bool = True) -> Why | None:
     problem = missing_data(draft)
     if not patient and draft.weight(draft.candidate.slot) > 0:
         problem = draft.obs.samples.problem or _stale(draft)
-    if problem is None or draft.candidate.hurried:
+    if problem is None or draft.hurried:
         return None
     return Why(Phase.HELD, problem.reason, f"{problem.message}; the weight is frozen and goes on by itself")
 
@@ -201,12 +201,12 @@ def hold_stop(draft: Draft, target: Target, *, evidence_needed: bool) -> Why | N
     if draft.watched is not None and (pod := exposure.hanging(draft.watched)) is not None:
         words = f"pod {pod} has requests in flight and works nothing off; a minute of that is harm"
         return Why(Phase.HELD, Reason.WAITING_FOR_EVIDENCE, words)
-    if evidence_needed and not judgement.passed and not draft.candidate.hurried:
+    if evidence_needed and not judgement.passed and not draft.hurried:
         waiting = judgement.waits_for
         return Why(
             Phase.HELD, Reason.WAITING_FOR_EVIDENCE, waiting.message if waiting else "checks have not passed yet"
         )
-    return None if draft.candidate.hurried else _parity_stop(draft, judgement.parity_owed)
+    return None if draft.hurried else _parity_stop(draft, judgement.parity_owed)
 
 
 def _parity_stop(draft: Draft, owed: Sequence[str]) -> Why | None:
@@ -306,9 +306,9 @@ def _serves(draft: Draft) -> bool:
 
 
 def unreached(draft: Draft) -> Why | None:
-    """The pause after a weight that brought no requests; a person who promotes ends it."""
+    """The pause after a weight that brought no requests; a person who promotes or skips ends it."""
     retreat = draft.candidate.retreat
-    if retreat is None or draft.now >= retreat.until or draft.candidate.hurried:
+    if retreat is None or draft.now >= retreat.until or draft.hurried:
         return None
     draft.wake(retreat.until)
     return Why(Phase.HELD, Reason.read(retreat.reason), retreat.message)

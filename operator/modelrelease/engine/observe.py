@@ -47,6 +47,8 @@ from .queue import Key
 OUTCOME = f"{GROUP}/outcome"  # on a ControllerRevision, so that a lost status can be rebuilt
 PROMOTED, QUARANTINED = "Promoted", "Quarantined"
 COMMAND = f"{GROUP}/command"
+COMMAND_BY = f"{GROUP}/command-by"
+"""`<command> <user>`, which an admission policy holds to the user that the API server authenticated."""
 _SEQUENCE_DIGITS = 15
 
 logger = logging.getLogger(__name__)
@@ -285,8 +287,12 @@ def _workloads(
 
 
 def _command(metadata: Mapping[str, Any]) -> Command | None:
-    text = (metadata.get("annotations") or {}).get(COMMAND)
-    return Command(text) if text else None
+    annotations = metadata.get("annotations") or {}
+    text = annotations.get(COMMAND)
+    if not text:
+        return None
+    said, _, user = str(annotations.get(COMMAND_BY, "")).partition(" ")
+    return Command(text, user if said == text else "")
 
 
 def new(child: Child) -> dict[str, Any]:
