@@ -216,6 +216,15 @@ def test_the_bake_keeps_the_former_revision_and_ends_in_promotion() -> None:
     assert done.status.previous.version == "7"
 
 
+def test_the_bake_does_not_end_on_the_first_answer_without_data() -> None:
+    """What is not told yet, as a series may be late, may be the beginning of an outage."""
+    case = release(2, Stage.BAKING).see(samples=HEALTHY).later(300)
+    away = Unavailable(Reason.NO_DATA, "Prometheus has scraped no pod", case.now - timedelta(seconds=1))
+    held = case.see(samples=replace(case.obs.samples, problem=away)).decided()
+    assert (held.rest, held.weight) == (("Held", "NoData"), 100)
+    assert case.decided().rest == ("Promoted", "Promoted")
+
+
 def test_the_bake_does_not_end_while_a_pod_of_the_new_revision_is_missing() -> None:
     case = release(2, Stage.BAKING).see(samples=HEALTHY, pods={"8": 1}).later(400).decided()
     assert case.rest == ("Baking", "Starting")

@@ -28,6 +28,7 @@ from .revision import Revision, desired
 from .stops import (
     PATIENT,
     Target,
+    blind_stop,
     evidence_stop,
     frozen,
     gate_stop,
@@ -438,8 +439,8 @@ def _bakes(draft: Draft, version: str, former: str) -> str:
 
 
 def _promotion_stop(draft: Draft, target: Target) -> Why | None:
-    """The former revision goes only when all pods of the new one are there and the gates still pass; a holdback's
-    share rises as any weight."""
+    """The former revision goes only when all pods of the new one are there, the gates still pass and Prometheus answers;
+    a holdback's share rises as any weight."""
     candidate = draft.candidate
     ready = draft.workload(candidate.revision).ready
     if ready < candidate.replicas:
@@ -447,7 +448,7 @@ def _promotion_stop(draft: Draft, target: Target) -> Why | None:
             f"v{candidate.version}: {ready} of {candidate.replicas} pods ready; the former revision stays until all are"
         )
         return Why(Phase.BAKING, Reason.STARTING, words)
-    stop = raise_stop(draft, target) if draft.weight(candidate.slot) < 100 else gate_stop(draft)
+    stop = raise_stop(draft, target) if draft.weight(candidate.slot) < 100 else gate_stop(draft) or blind_stop(draft)
     return Why(Phase.HELD, stop.reason, stop.message) if stop is not None else None
 
 

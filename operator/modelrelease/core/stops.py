@@ -164,6 +164,14 @@ def evidence_stop(draft: Draft, *, patient: bool = True) -> Why | None:
     return Why(Phase.HELD, problem.reason, f"{problem.message}; the weight is frozen and goes on by itself")
 
 
+def blind_stop(draft: Draft) -> Why | None:
+    """A problem with the evidence of this very moment, however young: an outage may just have begun."""
+    problem = draft.obs.samples.problem
+    if problem is None or draft.status.stable is None or draft.hurried:
+        return None
+    return Why(Phase.HELD, problem.reason, f"{problem.message}; the weight is frozen and goes on by itself")
+
+
 def _stale(draft: Draft) -> Unavailable | None:
     """Nothing new was counted lately under this weight, though nobody says why: nothing may rise on that."""
     traffic = draft.status.traffic
