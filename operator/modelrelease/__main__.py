@@ -68,7 +68,7 @@ class Operator:
     async def run(self) -> int:
         """Stand by, lead, work, and end; returns the exit code."""
         self._take_signals()
-        server = await telemetry.serve(self._settings.port, health=self._health, ready=self._ready)
+        server = await telemetry.serve(self._settings.port, health=self._health, ready=self._ready, queue=self._queue)
         code = await self._lead() if await self._elected() else 0
         await server.cleanup()
         await self._kube.close()

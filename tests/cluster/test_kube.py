@@ -344,16 +344,23 @@ async def test_writing_into_a_namespace_that_ends_is_refused_with_its_reason(cli
         await client.create(POD, namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {}})
 
 
-async def test_requests_are_counted_by_verb_kind_and_code(
+async def test_requests_are_counted_by_verb_kind_and_code_with_their_time(
     client: Kube, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, str, str]] = []
-    monkeypatch.setattr(client, "_on_request", lambda *request: seen.append(request))
+    seconds: list[float] = []
+
+    def note(verb: str, kind: str, code: str, took_s: float) -> None:
+        seen.append((verb, kind, code))
+        seconds.append(took_s)
+
+    monkeypatch.setattr(client, "_on_request", note)
     await client.get(DEPLOYMENT, namespace, "missing")
     await client.create(DEPLOYMENT, namespace, deployment())
     with pytest.raises(AlreadyExists):
         await client.create(DEPLOYMENT, namespace, deployment())
     assert seen == [("get", "Deployment", "404"), ("create", "Deployment", "201"), ("create", "Deployment", "409")]
+    assert all(0 < took_s < 60 for took_s in seconds)
 
 
 @pytest.fixture

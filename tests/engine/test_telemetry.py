@@ -60,7 +60,7 @@ async def test_probes_answer_ok_or_the_problem(server: Server) -> None:
 
 
 async def test_metrics_are_served_with_every_phase(server: Server) -> None:
-    telemetry.api_request("patch", "ModelRelease", "409")
+    telemetry.api_request("patch", "ModelRelease", "409", 0.01)
     status, text = await server.get("/metrics")
     assert status == 200
     assert 'modelrelease_api_requests_total{code="409",kind="ModelRelease",verb="patch"}' in text

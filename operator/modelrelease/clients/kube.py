@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -109,11 +110,11 @@ class Credentials:
     key_path: str | None
 
 
-OnRequest = Callable[[str, str, str], None]
-"""Called after every request with verb (as RBAC names it), kind, and the status code or `unreachable`."""
+OnRequest = Callable[[str, str, str, float], None]
+"""Called after every request with verb (as RBAC names it), kind, the status code or `unreachable`, and its seconds."""
 
 
-def _ignore_request(verb: str, kind: str, code: str) -> None:
+def _ignore_request(verb: str, kind: str, code: str, seconds: float) -> None:
     pass
 
 
@@ -355,7 +356,7 @@ class Kube:
         content: str = "application/json",
         accept: str | None = None,
     ) -> Object:
-        code = "unreachable"
+        code, began = "unreachable", time.monotonic()
         try:
             headers = {"Accept": accept or "application/json", "Content-Type": content}
             authorization = await self._authorization()
@@ -377,7 +378,7 @@ class Kube:
         except (TimeoutError, aiohttp.ClientError, OSError, ConfigException) as error:
             raise Unreachable(f"the Kubernetes API cannot be reached: {error}" if str(error) else _NO_ANSWER) from error
         finally:
-            self._on_request(verb, kind.kind, code)
+            self._on_request(verb, kind.kind, code, time.monotonic() - began)
         if 200 <= response.status < 300:
             return answer
         raise _error(response.status, answer)

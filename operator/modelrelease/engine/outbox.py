@@ -191,9 +191,11 @@ class Outbox:
             kinds = [kind for kind in event_types(spec) if kind in receiver.events]
             for kind in kinds:
                 if again := await self._tell_one(receiver, record, spec, kind):
+                    telemetry.sink_failing(receiver.name, key, True)
                     return again
             if not kinds:  # nothing to tell here, and then perhaps nowhere else
                 await self._note(record, spec, None)
+        telemetry.sink_failing(receiver.name, key, False)
         return None
 
     async def _tell_one(
@@ -238,6 +240,8 @@ class Outbox:
             try:
                 version = live["metadata"]["resourceVersion"]
                 record.update(await self._kube.patch_status(RELEASE_RECORD, namespace, name, body, version))
+                if after.state == "Exported" != before.state:
+                    telemetry.record_exported()
                 return
             except Conflict:
                 live = await self._kube.get(RELEASE_RECORD, namespace, name)

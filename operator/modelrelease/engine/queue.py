@@ -113,6 +113,10 @@ class WorkQueue:
         for _ in range(self._workers):
             self._line.put_nowait(None)
 
+    def longest_waiting_s(self) -> float:
+        """How long the key waits that got in line first, 0 if none does."""
+        return max((self._now() - since for since in self._ready.values()), default=0.0)
+
     def longest_running_s(self) -> float:
         """Age of the oldest pass that runs, 0 if none does: how a stuck worker shows."""
         return max((self._now() - began for began in self._working.values()), default=0.0)

@@ -132,6 +132,8 @@ class Reconciler:
         changed = decision.status is not look.status
         if changed:
             await self._record(key, release, decision.status)
+            telemetry.decided((self._clock() - now).total_seconds())
+        telemetry.evidence_judged(key, observation.samples, now)
         self._refresher.want(key, decision.wants.registry)
         self._sampler.want(key, decision.wants.samples)
         self._records.want(key, release["metadata"]["uid"], decision.status.endings)

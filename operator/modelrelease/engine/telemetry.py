@@ -1,72 +1,75 @@
 """What the operator says about itself: log lines, metrics, and the three HTTP paths that serve probes and Prometheus.
 
-Others call the small functions here; none of them raises or waits. Labels come from fixed lists (phases, verbs, kinds,
-outcomes), never from names of releases: what is known of one release stands in its status.
+Others call the small functions here; none of them raises or waits. What metrics there are stands in engine.metrics, and
+engine.release_series has those of single releases.
 
 The rule it keeps: nothing decides by anything that is counted here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from modelrelease import __version__
 from modelrelease.api.reasons import Phase
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.prometheus import PrometheusClient, Series
-from modelrelease.core.observation import Lookup, Missing, Unavailable
+from modelrelease.core.observation import Lookup, Missing, Samples, Unavailable
 from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite, TagWrite
 
-from .queue import Key, QueueObserver
+from .metrics import (
+    API_REQUESTS,
+    API_SECONDS,
+    BUILD,
+    CHECK_RESULTS,
+    DECISION_SECONDS,
+    DELIVERIES,
+    DELIVERIES_FAILING,
+    EVIDENCE_AGE_SECONDS,
+    GATE_RESULTS,
+    LEADER,
+    PROMETHEUS_REQUESTS,
+    PROMETHEUS_SECONDS,
+    QUEUE_DEPTH,
+    QUEUE_OLDEST_SECONDS,
+    QUEUE_SECONDS,
+    RECONCILE_SECONDS,
+    RECONCILES,
+    RECORDS,
+    RECORDS_DROPPED,
+    RECORDS_WAITING,
+    REGISTRY_REQUESTS,
+    REGISTRY_SECONDS,
+    RELEASES,
+    ROLLBACK_SECONDS,
+    ROLLOUTS,
+    WORKING,
+    WORKING_SECONDS,
+)
+from .queue import Key, QueueObserver, WorkQueue
 from .refresh import Alias, Registry, Tag
-
-_PASS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_ROLLBACK_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300)
-
-RECONCILES = Counter("modelrelease_reconcile", "Passes over a release, by result: ok or error.", ["result"])
-RECONCILE_SECONDS = Histogram("modelrelease_reconcile_duration_seconds", "Time of one pass.", buckets=_PASS_SECONDS)
-QUEUE_SECONDS = Histogram(
-    "modelrelease_queue_wait_seconds", "Wait of a woken release for a worker.", buckets=_PASS_SECONDS
-)
-QUEUE_DEPTH = Gauge("modelrelease_queue_depth", "Releases that wait for a worker.")
-WORKING = Gauge("modelrelease_queue_working", "Releases that are being worked.")
-API_REQUESTS = Counter(
-    "modelrelease_api_requests",
-    "Requests to the Kubernetes API by verb, kind and status code, or unreachable.",
-    ["verb", "kind", "code"],
-)
-REGISTRY_REQUESTS = Counter("modelrelease_registry_requests", "Calls to the model registry.", ["call", "outcome"])
-PROMETHEUS_REQUESTS = Counter("modelrelease_prometheus_requests", "Queries sent to Prometheus.", ["outcome"])
-RELEASES = Gauge("modelrelease_releases", "ModelReleases by phase.", ["phase"])
-ROLLOUTS = Counter("modelrelease_rollouts", "Rollouts that ended, by outcome.", ["outcome"])
-ROLLBACK_SECONDS = Histogram(
-    "modelrelease_rollback_seconds",
-    "From the verdict against a candidate to the confirmed route without it.",
-    buckets=_ROLLBACK_SECONDS,
-)
-RECORDS = Counter("modelrelease_records", "ReleaseRecords created, by outcome of the rollout.", ["outcome"])
-RECORDS_DROPPED = Counter(
-    "modelrelease_records_dropped", "Rollouts that ended without a ReleaseRecord, as none could be created for long."
-)
-RECORDS_WAITING = Gauge("modelrelease_records_waiting", "ReleaseRecords that somebody had yet to be told of, hourly.")
-DELIVERIES = Counter("modelrelease_deliveries", "Attempts to tell of a record, by sink and result.", ["sink", "result"])
-LEADER = Gauge("modelrelease_leader", "1 in the replica that leads, else 0.")
-BUILD = Gauge("modelrelease_build_info", "Version of the operator.", ["version"])
+from .release_series import ReleaseSeries
 
 Answer = TypeVar("Answer")
 
 decisions = logging.getLogger("modelrelease.decisions")
 
 _phase_of: dict[Key, str] = {}
+_judged_at: dict[Key, datetime] = {}
+_failing: dict[str, set[Key]] = {}
+_series = ReleaseSeries()
+REGISTRY.register(_series)
 
 
 class QueueMetrics(QueueObserver):
@@ -84,9 +87,11 @@ class QueueMetrics(QueueObserver):
         WORKING.set(working)
 
 
-def api_request(verb: str, kind: str, code: str) -> None:
+def api_request(verb: str, kind: str, code: str, seconds: float) -> None:
     """Count one request to the Kubernetes API."""
     API_REQUESTS.labels(verb, kind, code).inc()
+    outcome = "ok" if code.startswith("2") else "refused" if code.startswith("4") else "failed"
+    API_SECONDS.labels(verb, outcome).observe(seconds)
 
 
 def leading(is_leader: bool) -> None:
@@ -102,6 +107,8 @@ def observe_release(key: Key, before: ModelReleaseStatus, after: ModelReleaseSta
             RELEASES.labels(former).dec()
         RELEASES.labels(after.phase).inc()
         _phase_of[key] = after.phase
+    _series.see(key, after)
+    _count_verdicts(before, after)
     for entry in after.history:
         if entry in before.history:
             break
@@ -114,13 +121,43 @@ def observe_release(key: Key, before: ModelReleaseStatus, after: ModelReleaseSta
             ROLLBACK_SECONDS.observe(done.seconds)
 
 
+def _count_verdicts(before: ModelReleaseStatus, after: ModelReleaseStatus) -> None:
+    for counter, old, new in (
+        (GATE_RESULTS, before.gates, after.gates),
+        (CHECK_RESULTS, before.checks, after.checks),
+    ):
+        known = {item.name: item.verdict for item in old}
+        for item in new:
+            if known.get(item.name) != item.verdict:
+                counter.labels(item.verdict).inc()
+
+
+def decided(seconds: float) -> None:
+    """Count a pass that decided something new, so long after it began."""
+    DECISION_SECONDS.observe(max(0.0, seconds))
+
+
+def evidence_judged(key: Key, samples: Samples, now: datetime) -> None:
+    """Say how old a release's newest samples were when a pass judged them for the first time."""
+    newest = samples.polls[-1].at if samples.polls else None
+    if newest is not None and newest != _judged_at.get(key):
+        _judged_at[key] = newest
+        EVIDENCE_AGE_SECONDS.observe(max(0.0, (now - newest).total_seconds()))
+
+
 def record_created(outcome: str) -> None:
     """Count one ReleaseRecord."""
     RECORDS.labels(outcome).inc()
+    RECORDS_WAITING.inc()
+
+
+def record_exported() -> None:
+    """One record less that somebody has yet to be told of."""
+    RECORDS_WAITING.dec()
 
 
 def records_waiting(count: int) -> None:
-    """Say how many records are not exported yet."""
+    """Say how many records are not exported yet, counted anew."""
     RECORDS_WAITING.set(count)
 
 
@@ -129,8 +166,20 @@ def delivery(sink: str, result: str) -> None:
     DELIVERIES.labels(sink, result).inc()
 
 
+def sink_failing(sink: str, key: Key, failing: bool) -> None:
+    """Say whether the sink refused the next record of a release when it was last tried."""
+    known = _failing.setdefault(sink, set())
+    if failing:
+        known.add(key)
+    else:
+        known.discard(key)
+    DELIVERIES_FAILING.labels(sink).set(len(known))
+
+
 def forget_release(key: Key) -> None:
     """The release is gone."""
+    _series.forget(key)
+    _judged_at.pop(key, None)
     phase = _phase_of.pop(key, None)
     if phase is not None:
         RELEASES.labels(phase).dec()
@@ -152,19 +201,19 @@ class CountedRegistry:
 
     def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
         """As the registry does."""
-        return _counted("read_version", self._registry.read_version(model, version, parts))
+        return _counted("read_version", lambda: self._registry.read_version(model, version, parts))
 
     def read_alias(self, model: str, alias: str) -> Alias:
         """As the registry does."""
-        return _counted("read_alias", self._registry.read_alias(model, alias))
+        return _counted("read_alias", lambda: self._registry.read_alias(model, alias))
 
     def write_alias(self, write: AliasWrite) -> Alias:
         """As the registry does."""
-        return _counted("write_alias", self._registry.write_alias(write))
+        return _counted("write_alias", lambda: self._registry.write_alias(write))
 
     def write_tag(self, write: TagWrite) -> Tag:
         """As the registry does."""
-        return _counted("write_tag", self._registry.write_tag(write))
+        return _counted("write_tag", lambda: self._registry.write_tag(write))
 
 
 class CountedPrometheus:
@@ -177,14 +226,24 @@ class CountedPrometheus:
         self, query: str, at: datetime, *, timeout_s: float | None = None, limit: int | None = None
     ) -> list[Series] | Unavailable:
         """As the client does."""
+        began = time.monotonic()
         answer = self._prometheus.instant(query, at, timeout_s=timeout_s, limit=limit)
+        PROMETHEUS_SECONDS.labels(_kind_of(answer)).observe(time.monotonic() - began)
         PROMETHEUS_REQUESTS.labels(_outcome(answer)).inc()
         return answer
 
 
-def _counted(call: str, answer: Answer) -> Answer:
+def _counted(call: str, ask: Callable[[], Answer]) -> Answer:
+    began = time.monotonic()
+    answer = ask()
+    REGISTRY_SECONDS.labels(call, _kind_of(answer)).observe(time.monotonic() - began)
     REGISTRY_REQUESTS.labels(call, _outcome(answer)).inc()
     return answer
+
+
+def _kind_of(answer: object) -> str:
+    """What a histogram is split by: with all reasons it would have too many series."""
+    return "refused" if isinstance(answer, Missing) else "failed" if isinstance(answer, Unavailable) else "ok"
 
 
 def _outcome(answer: object) -> str:
@@ -227,10 +286,12 @@ Problem = Callable[[], str | None]
 """What is wrong right now, None if nothing is."""
 
 
-async def serve(port: int, *, health: Problem, ready: Problem, host: str | None = None) -> web.AppRunner:
+async def serve(
+    port: int, *, health: Problem, ready: Problem, queue: WorkQueue | None = None, host: str | None = None
+) -> web.AppRunner:
     """Serve /healthz, /readyz and /metrics until `cleanup()` of what is returned. Port 0 picks a free one.
 
-    A probe that reports a problem answers 503 with its words.
+    A probe that reports a problem answers 503 with its words. queue: whose ages are read for each scrape.
     """
     BUILD.labels(__version__).set(1)
     for phase in Phase:
@@ -241,7 +302,12 @@ async def serve(port: int, *, health: Problem, ready: Problem, host: str | None 
         return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")
 
     async def metrics(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        if queue is not None:
+            QUEUE_OLDEST_SECONDS.set(queue.longest_waiting_s())
+            WORKING_SECONDS.set(queue.longest_running_s())
+        # A thread: ten thousand series take long enough to delay a rollback.
+        body = await asyncio.to_thread(generate_latest)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     application = web.Application()
     application.router.add_get("/healthz", probe)
