@@ -657,7 +657,10 @@ def test_a_command_for_another_revision_is_ignored_and_remembered(verb: str) -> 
     ("text", "result"),
     [
         ("promote", "ignored: write it as <verb>@<revision>-<nonce>"),
-        ("dance@0123456789-1", "ignored: unknown verb dance; known are promote, abort, pause, resume, skip, retry, rollback"),
+        (
+            "dance@0123456789-1",
+            "ignored: unknown verb dance; known are promote, abort, pause, resume, skip, retry, rollback",
+        ),
     ],
 )
 def test_a_command_that_cannot_be_read_is_ignored(text: str, result: str) -> None:

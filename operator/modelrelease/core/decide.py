@@ -439,8 +439,8 @@ def _bakes(draft: Draft, version: str, former: str) -> str:
 
 
 def _promotion_stop(draft: Draft, target: Target) -> Why | None:
-    """The former revision goes only when all pods of the new one are there, the gates still pass and Prometheus answers;
-    a holdback's share rises as any weight."""
+    """The former revision goes only when all pods of the new one are there, gates still pass and Prometheus answers; a
+    holdback's share rises as any weight."""
     candidate = draft.candidate
     ready = draft.workload(candidate.revision).ready
     if ready < candidate.replicas:
