@@ -1,8 +1,8 @@
 """The chart's admission policies on a real API server, with users that have real RBAC rights.
 
 Who does what stands in the names: `writer` may write ModelReleases but no Deployments, `team` may do both, `oncall` may
-read ModelReleases, patch them and command them. A policy bites some seconds after it was created, so the fixture waits
-until it does.
+read ModelReleases, patch them and command them, `lead` may do all of that and create them. A policy bites some seconds
+after it was created, so the fixture waits until it does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.cluster.chart import of_kinds, render
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "modelrelease.dev/command"
+COMMAND_BY = "modelrelease.dev/command-by"
 POLICY_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 RBAC_KINDS = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 RIGHTS = {
@@ -34,6 +35,10 @@ RIGHTS = {
         ("apps", ["deployments"], ["create"]),
     ],
     "oncall": [("modelrelease.dev", ["modelreleases"], ["get", "patch", "command"])],
+    "lead": [
+        ("modelrelease.dev", ["modelreleases"], ["get", "create", "patch", "command"]),
+        ("apps", ["deployments"], ["create"]),
+    ],
 }
 
 As = Callable[..., str]
@@ -250,3 +255,82 @@ def test_the_verb_can_be_given_for_one_release(apiserver: ControlPlane, run: As,
 def test_a_command_of_any_length_is_refused(run: As, live: str) -> None:
     with pytest.raises(ClusterError, match=f"{COMMAND} must have at most 128 characters"):
         run("oncall", *annotate(live, COMMAND, "x" * 129))
+
+
+# -- who gave a command --
+PAUSE, RESUME = "pause@0123456789-1", "resume@0123456789-2"
+
+
+def given(name: str, command: str | None, by: str | None) -> tuple[str, ...]:
+    return patch(name, {"metadata": {"annotations": {COMMAND: command, COMMAND_BY: by}}})
+
+
+def test_who_commands_may_say_who_they_are(run: As, live: str) -> None:
+    assert "patched" in run("oncall", *given(live, PAUSE, f"{PAUSE} oncall"))
+
+
+def test_nobody_commands_in_the_name_of_another(run: As, live: str) -> None:
+    with pytest.raises(ClusterError) as refused:
+        run("oncall", *given(live, PAUSE, f"{PAUSE} ann"))
+    assert (
+        f'user oncall may not set a command in the name of another: {COMMAND_BY} must be "{PAUSE} oncall", '
+        "or be left out"
+    ) in str(refused.value)
+
+
+def test_a_release_is_not_born_with_a_command_of_another(run: As) -> None:
+    body = release("born")
+    body["metadata"]["annotations"] = {COMMAND: PAUSE, COMMAND_BY: f"{PAUSE} ann"}
+    with pytest.raises(ClusterError, match="in the name of another"):
+        run("lead", "create", "-f", "-", body=body)
+
+
+def test_a_plain_annotation_may_leave_the_former_name_alone(run: As, live: str) -> None:
+    run("oncall", *given(live, PAUSE, f"{PAUSE} oncall"))
+    assert "patched" in run("lead", *annotate(live, COMMAND, RESUME))
+
+
+def test_a_former_command_is_not_given_again_in_the_name_of_who_gave_it(run: As, live: str) -> None:
+    run("oncall", *given(live, PAUSE, f"{PAUSE} oncall"))
+    run("lead", *annotate(live, COMMAND, RESUME))
+    with pytest.raises(ClusterError, match="user lead may not set a command in the name of another"):
+        run("lead", *annotate(live, COMMAND, PAUSE))
+
+
+@pytest.mark.parametrize("by", [None, f"{PAUSE} lead"])
+def test_who_gave_a_command_is_not_changed_afterwards(run: As, live: str, by: str | None) -> None:
+    run("oncall", *given(live, PAUSE, f"{PAUSE} oncall"))
+    with pytest.raises(ClusterError, match=f"{COMMAND_BY} changes only together with {COMMAND}"):
+        run("lead", *annotate(live, COMMAND_BY, by))
+    assert "patched" in run("team", *given(live, None, None))
+
+
+def test_a_releaser_commands_and_writes_no_spec_while_a_viewer_does_neither(
+    apiserver: ControlPlane, run: As, namespace: str, live: str
+) -> None:
+    chart = render(namespace=namespace, name=namespace)
+    for user, suffix in (("releaser", "releaser"), ("viewer", "view")):
+        [name] = [item["metadata"]["name"] for item in chart if item["metadata"]["name"].endswith(f"-{suffix}")]
+        apiserver.kubectl("create", "rolebinding", user, "-n", namespace, f"--clusterrole={name}", f"--user={user}")
+    command = given(live, PAUSE, f"{PAUSE} releaser")
+    wait_until("the releaser may command", lambda: allowed(run, "releaser", *command), 10)
+    with pytest.raises(ClusterError, match="user releaser may not create Deployments"):
+        run("releaser", *patch(live, SPEC_CHANGE))
+    with pytest.raises(ClusterError, match=r'User "viewer" cannot patch resource "modelreleases"'):
+        run("viewer", *annotate(live, COMMAND, RESUME))
+
+
+def test_who_may_edit_by_the_default_roles_may_command_and_who_may_view_may_not(namespace: str) -> None:
+    roles = of_kinds(render(namespace=namespace, name=namespace), "ClusterRole")
+    gain = {
+        target: {
+            verb
+            for item in roles
+            if item["metadata"]["labels"].get(f"rbac.authorization.k8s.io/aggregate-to-{target}") == "true"
+            for rule in item["rules"]
+            if "modelreleases" in rule["resources"]
+            for verb in rule["verbs"]
+        }
+        for target in ("view", "edit", "admin")
+    }
+    assert ("command" in gain["view"], "command" in gain["edit"], "command" in gain["admin"]) == (False, True, True)
