@@ -61,7 +61,12 @@ class Operator:
             reconciler, workers=settings.workers, observer=telemetry.QueueMetrics(), expected=(KubeError,)
         )
         self._watch = Watch(
-            kube, self._queue, reconciler.forget, namespace=settings.namespace, resync_s=settings.resync_s
+            kube,
+            self._queue,
+            reconciler.forget,
+            followers=reconciler.followers,
+            namespace=settings.namespace,
+            resync_s=settings.resync_s,
         )
         self._leader = Leader(kube, settings.lease_namespace, settings.lease_name, settings.identity)
 

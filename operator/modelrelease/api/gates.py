@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from .after_gate import AfterGate
 from .base import Name, SpecModel, list_map, one_of, rule, validations
 from .metric_gates import MetricGate, SliceGate, WinRateGate
 from .registry_gates import ArtifactGate, DatasetGate, EvaluatedWithGate, LineageGate, SignatureGate, TagGate, Tags
@@ -18,6 +19,7 @@ from .registry_gates import ArtifactGate, DatasetGate, EvaluatedWithGate, Lineag
 KINDS = (
     *("metric", "slices", "win_rate"),
     *("lineage", "dataset", "signature", "evaluated_with", "tags", "tag", "artifact"),
+    "after",
 )
 """The fields of Gate of which exactly one is set; `core.gates` has one function for each."""
 
@@ -58,6 +60,7 @@ class Gate(SpecModel):
     )
     tag: TagGate | None = Field(None, description="One tag of the model version, by value, by a list, or by presence.")
     artifact: ArtifactGate | None = Field(None, description="The model's files stay what they were.")
+    after: AfterGate | None = Field(None, description="Another release of the namespace has promoted the version.")
     # Left out of the canonical form where they say nothing new: the digests of older revisions stay what they are.
     advisory: bool = Field(
         False, exclude_if=lambda value: not value, description="Its verdict is reported and never stops a release."

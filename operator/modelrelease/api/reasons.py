@@ -57,6 +57,8 @@ class Reason(StrEnum):
     GATES_PASSED = "GatesPassed"
     GATE_FAILED = "GateFailed"
     GATES_UNAVAILABLE = "GatesUnavailable"
+    GATE_REVOKED = "GateRevoked"
+    WAITING_FOR_RELEASE = "WaitingForRelease"
     # the candidate's pods
     STARTING = "Starting"
     CANDIDATE_READY = "CandidateReady"

@@ -40,6 +40,7 @@ class RevisionStatus(StatusModel):
     revision: Word = Field(description="Digest of what runs: model version, pod template, runtime, ports.")
     rules: Word = Field(description="Digest of how it is judged: effective gates, checks and phases.")
     version: Word = Field(description="Version of the model in the registry.")
+    model: Annotated[str, Field(max_length=256)] = Field("", description="Name of the model in the registry.")
     slot: Slot = Field(description="Which of the two Services points at it.")
     replicas: int = Field(0, description="Pods that it should have.")
     ready: int = Field(0, description="Pods that are ready.")
@@ -187,7 +188,7 @@ class GateStatus(StatusModel):
     """What a gate saw."""
 
     name: Word = Field(description="Name of the gate.")
-    verdict: Literal["Pass", "Fail", "Unavailable", "InsufficientData"] = Field(description="Its verdict.")
+    verdict: Literal["Pass", "Fail", "Unavailable", "InsufficientData", "Waiting"] = Field(description="Its verdict.")
     message: Sentence = Field(description="Seen against needed.")
     value: float | None = Field(None, description="The candidate's value; of the worst slice, for slices.")
     champion: float | None = Field(None, description="The champion's value.")
@@ -202,6 +203,8 @@ class GateStatus(StatusModel):
     )
     advisory: bool = Field(False, description="It is reported and stops nothing.")
     read_at: Time | None = Field(None, description="When the registry was read for this entry.")
+    since: Time | None = Field(None, description="Since when the verdict is what it is.")
+    passed: bool = Field(False, description="It has passed in this rollout: one that does not any more was revoked.")
 
 
 class ArmStatus(StatusModel):

@@ -144,7 +144,8 @@ def _phase(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
     ill = reason in (Reason.ROUTE_NOT_ACCEPTED, Reason.NOT_SERVING)
     if (new.phase not in told and not ill) or reason in (Reason.REGISTRY_PENDING, Reason.TRAFFIC_MISSING):
         return []
-    normal = reason in (Reason.PAUSED, Reason.SUSPENDED, Reason.WAITING_FOR_EVIDENCE, Reason.DRAINING)
+    waits = (Reason.WAITING_FOR_EVIDENCE, Reason.WAITING_FOR_RELEASE, Reason.DRAINING)
+    normal = reason in (Reason.PAUSED, Reason.SUSPENDED, *waits)
     return [Announcement("Normal" if normal else "Warning", reason, new.message)]
 
 

@@ -252,7 +252,7 @@ def _gating(draft: Draft, target: Target) -> None:
         if stop.reason is Reason.GATE_FAILED:
             draft.conclude("Blocked", stop.reason, words)
             words += "; nothing was deployed; register a better version or edit spec.gates"
-        draft.rest(Phase.BLOCKED if stop.reason is Reason.GATE_FAILED else Phase.GATING, stop.reason, words)
+        draft.rest(stop.phase, stop.reason, words)
         return
     if (held := frozen(draft, target) or slot_busy(draft, draft.candidate.revision)) is not None:
         draft.rest(held.phase, held.reason, held.message)

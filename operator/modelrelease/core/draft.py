@@ -258,6 +258,7 @@ class Draft:
                 revision=revision.revision,
                 rules=revision.rules,
                 version=revision.version,
+                model=revision.model,
                 slot=slot,
                 ready=self.workload(revision.revision).ready,
                 exposed=self.reached(slot, revision.revision),
@@ -485,7 +486,7 @@ class Draft:
 def _common(item: CandidateStatus | StableStatus) -> dict[str, Any]:
     return {
         name: getattr(item, name)
-        for name in ("revision", "rules", "version", "slot", "replicas", "ready", "started_at")
+        for name in ("revision", "rules", "version", "model", "slot", "replicas", "ready", "started_at")
     }
 
 

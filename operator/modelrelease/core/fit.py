@@ -14,7 +14,7 @@ from modelrelease.api.status import ModelReleaseStatus
 LIMIT_BYTES = 60 * 1024
 """Of 64 KiB; texts that must stay may still grow a little."""
 _FEW = 32  # so many entries of every list together fit with their longest texts
-_LEVELS = (96, 32)  # characters left of each text
+_LEVELS = (96, 32, 12)  # characters left of each text
 _CONDITION_FACTOR = 4
 _DETAILS = ("dataset", "source", "run", "origin", "read_at", "samples", "champion_samples")
 """Of a gate; a policy's gate bears its name all the same."""

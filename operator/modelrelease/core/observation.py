@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.reasons import Reason
+from modelrelease.api.status import ModelReleaseStatus
 
 from .evidence import Counts
 from .revision import Revision
@@ -259,6 +260,15 @@ class TemplateVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherRelease:
+    """Another release of the namespace. model: that its spec names. waits_for: releases that gates of its spec name."""
+
+    model: str
+    status: ModelReleaseStatus
+    waits_for: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """All that one pass saw.
 
@@ -268,6 +278,7 @@ class Observation:
     quarantined: keys with a rollback on record (both from the ControllerRevisions, to survive a lost status).
     recorded: names of the ReleaseRecords of ended rollouts that have been seen.
     route_missing: what is wrong with the HTTPRoute that spec.traffic.httpRoute names, None when nothing is.
+    releases: other releases that gates name, None where one does not exist.
     conflicts: `Kind name` of objects that stand in the way and are not ours. fence: the highest sequence that any child
     was written under; a status that was lost or restored goes on from there, else it could never write them again.
     """
@@ -291,4 +302,5 @@ class Observation:
     policy_missing: str | None = None
     conflicts: tuple[str, ...] = ()
     route_missing: str | None = None
+    releases: Mapping[str, OtherRelease | None] = field(default_factory=dict)
     fence: int = 0

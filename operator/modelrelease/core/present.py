@@ -242,6 +242,9 @@ def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
     away = next((gate for gate in seen if gate.verdict == "Unavailable"), None)
     if away is not None:
         return ("GatesPassed", "Unknown", Reason.GATES_UNAVAILABLE, f"gate {away.name}: {away.message}")
+    waits = next((gate for gate in seen if gate.verdict == "Waiting"), None)
+    if waits is not None:
+        return ("GatesPassed", "False", Reason.WAITING_FOR_RELEASE, f"gate {waits.name}: {waits.message}")
     if draft.status.candidate is None and why.phase is Phase.GATING:
         return ("GatesPassed", "Unknown", why.reason, why.message)
     return (

@@ -117,6 +117,7 @@ def _role(revision: Revision, slot: Slot, obs: Observation) -> dict[str, object]
         "revision": revision.revision,
         "rules": revision.rules,
         "version": revision.version,
+        "model": revision.model,
         "slot": slot,
         "replicas": pods.replicas if pods else 0,
         "ready": pods.ready if pods else 0,

@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from modelrelease.api.checks import Check
-from modelrelease.api.gates import Gate
+from modelrelease.api.gates import Gate, OnRevoked
 from modelrelease.api.reasons import Phase, Reason
-from modelrelease.api.status import ArtifactPin, Outcome, QuarantineEntry, Stage
+from modelrelease.api.status import ArtifactPin, GateStatus, Outcome, QuarantineEntry, Stage
 
 from . import exposure, gates, parity, plan
 from .draft import Draft, Harm, Why
@@ -105,7 +105,47 @@ def slot_busy(draft: Draft, revision: str) -> Why | None:
 
 
 def gate_stop(draft: Draft) -> Why | None:
-    """Read the gates again and put what they saw into the status."""
+    """Read the gates again, put what they saw into the status, and say which of them is in the way."""
+    seen = read_gates(draft)
+    if seen is None or isinstance(seen, Why):
+        return seen
+    bad = [gate for gate in seen if gate.verdict in ("Fail", "InsufficientData") and not gate.advisory]
+    if bad:
+        revoked = draft.candidate.stage is not Stage.GATING and any(gate.passed for gate in bad)
+        words = "; ".join(_refusal(gate) if revoked else f"gate {gate.name}: {gate.message}" for gate in bad[:3])
+        if traded := gates.tradeoff(seen):
+            words = f"{words}; against the champion: {traded}"
+        return Why(Phase.BLOCKED, Reason.GATE_REVOKED if revoked else Reason.GATE_FAILED, words)
+    away = [gate for gate in seen if gate.verdict == "Unavailable" and not gate.advisory]
+    if away:
+        return Why(Phase.GATING, Reason.GATES_UNAVAILABLE, f"gate {away[0].name}: {away[0].message}")
+    waits = next((gate for gate in seen if gate.verdict == "Waiting" and not gate.advisory), None)
+    if waits is not None:
+        return Why(Phase.PENDING, Reason.WAITING_FOR_RELEASE, f"gate {waits.name}: {waits.message}")
+    return None
+
+
+def _refusal(gate: GateStatus) -> str:
+    """A gate that does not pass any more: what was read, and since when."""
+    since = f" since {gate.since:%Y-%m-%d %H:%M:%S} UTC" if gate.passed and gate.since else ""
+    return f"gate {gate.name}: {gate.message}{'; it had passed, and does not' if since else ''}{since}"
+
+
+def _revoked(draft: Draft) -> Harm | None:
+    """A gate that had passed, fails now and says `onRevoked: Rollback`; what is unreadable or missing only holds."""
+    if draft.candidate.fast:
+        return None
+    gates_of = draft.candidate_revision.gates
+    grave = {gate.name for gate in gates_of if gate.on_revoked is OnRevoked.ROLLBACK and not gate.advisory}
+    seen = read_gates(draft) if grave else None
+    for gate in seen if isinstance(seen, tuple) else ():
+        if gate.name in grave and gate.verdict == "Fail" and gate.passed:
+            return Harm(Reason.GATE_REVOKED, f"gate {gate.name}: {gate.message}; it had passed: onRevoked is Rollback")
+    return None
+
+
+def read_gates(draft: Draft) -> tuple[GateStatus, ...] | Why | None:
+    """What the gates see now, put into the status; a reason while that cannot be said, None where none are asked."""
     candidate, stable = draft.candidate, draft.status.stable
     if candidate.fast:
         return None
@@ -129,19 +169,13 @@ def gate_stop(draft: Draft) -> Why | None:
     if pinned != held:
         pins = tuple(ArtifactPin(source=source, digest=digest) for source, digest in pinned.items())
         draft.put_candidate(artifact=pins)
-    context = gates.Context(draft.now, revision, former, pinned)
-    seen = gates.evaluate(revision.gates, versions.get(candidate.version), champion, context)
+    context = gates.Context(draft.now, revision, former, pinned, draft.obs.releases)
+    judged = gates.evaluate(revision.gates, versions.get(candidate.version), champion, context)
+    seen = gates.dated(draft.status.gates, judged, draft.now)
+    if (at := gates.due(revision.gates, context)) is not None:
+        draft.wake(at)
     draft.put(gates=seen)
-    bad = [gate for gate in seen if gate.verdict in ("Fail", "InsufficientData") and not gate.advisory]
-    if bad:
-        words = "; ".join(f"gate {gate.name}: {gate.message}" for gate in bad[:3])
-        if traded := gates.tradeoff(seen):
-            words = f"{words}; against the champion: {traded}"
-        return Why(Phase.BLOCKED, Reason.GATE_FAILED, words)
-    away = [gate for gate in seen if gate.verdict == "Unavailable" and not gate.advisory]
-    if away:
-        return Why(Phase.GATING, Reason.GATES_UNAVAILABLE, f"gate {away[0].name}: {away[0].message}")
-    return None
+    return seen
 
 
 def missing_data(draft: Draft) -> Unavailable | None:
@@ -236,13 +270,13 @@ def _parity_stop(draft: Draft, owed: Sequence[str]) -> Why | None:
 def left_behind(draft: Draft, target: Target) -> bool:
     """Deal with all that ends or interrupts a candidate with pods: True when nothing is left to do in this state.
 
-    In this order: it is no longer wanted, its pods crash, its checks fail, its engine hangs, its pods are lost, none of
-    its requests arrive, the spec is unreadable.
+    In this order: it is no longer wanted, its pods crash, its checks fail, its engine hangs, a gate is revoked, its
+    pods are lost, none of its requests arrive, the spec is unreadable.
     """
     if _unwanted(draft, target):
         return True
     draft.grow()
-    harm = draft.pod_harm() or _failing(draft) or _hanging(draft)
+    harm = draft.pod_harm() or _failing(draft) or _hanging(draft) or _revoked(draft)
     if harm is not None:
         draft.give_back(Outcome.ROLLED_BACK, harm)
         return True

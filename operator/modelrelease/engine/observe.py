@@ -25,6 +25,7 @@ from modelrelease.clients.kube import (
     DEPLOYMENT,
     ENDPOINT_SLICE,
     HTTP_ROUTE,
+    MODEL_RELEASE,
     POD,
     POD_MONITOR,
     RELEASE_POLICY,
@@ -36,8 +37,16 @@ from modelrelease.clients.kube import (
     Object,
     Refused,
 )
-from modelrelease.core import shared_route
-from modelrelease.core.observation import Command, Observation, RegistryView, Samples, TemplateVerdict, Workload
+from modelrelease.core import gates, shared_route
+from modelrelease.core.observation import (
+    Command,
+    Observation,
+    OtherRelease,
+    RegistryView,
+    Samples,
+    TemplateVerdict,
+    Workload,
+)
 from modelrelease.core.render import NAME_LABEL, SEQUENCE, Child, deployment, service_name
 from modelrelease.core.revision import Revision
 
@@ -84,11 +93,15 @@ class Look:
 
 @dataclass(slots=True)
 class Observer:
-    """Reads one release's world. Remembers labels of nodes and which pod templates the dry-run has accepted."""
+    """Reads one release's world.
+
+    Remembers labels of nodes, which pod templates the dry-run has accepted, and which releases wait for which.
+    """
 
     kube: Kube
     _accepted: dict[Key, tuple[str, str]] = field(default_factory=dict)
     _nodes: Nodes = field(init=False)
+    _waits_for: dict[Key, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._nodes = Nodes(self.kube)
@@ -155,6 +168,7 @@ class Observer:
             command=_command(metadata),
             spec_error=spec_error or policy_error,
             policy_missing=policy_missing,
+            releases=await self._others(spec, status, policy, revisions, (namespace, name)),
             route_missing=route_missing,
             conflicts=tuple(sorted(f"{item['kind']} {item['metadata']['name']}" for item in foreign)),
             fence=max(map(sequence_of, objects.values()), default=0),
@@ -191,6 +205,11 @@ class Observer:
     def forget(self, key: Key) -> None:
         """Drop what is remembered of a release that is gone."""
         self._accepted.pop(key, None)
+        self._waits_for.pop(key, None)
+
+    def followers(self, key: Key) -> list[Key]:
+        """The releases whose gates name this one, as of their last pass."""
+        return [other for other, names in self._waits_for.items() if key[1] in names and key[0] == other[0]]
 
     async def _unlabelled(
         self, kind: Kind, release: Object, status: ModelReleaseStatus, listed: list[Object]
@@ -208,6 +227,22 @@ class Observer:
     ) -> Object | None:
         wanted = _shared_name(spec, status)
         return await self.kube.get(HTTP_ROUTE, namespace, wanted[0]) if wanted else None
+
+    async def _others(
+        self,
+        spec: ModelReleaseSpec | None,
+        status: ModelReleaseStatus,
+        policy: ReleasePolicySpec | None,
+        revisions: Mapping[str, Revision],
+        key: Key,
+    ) -> Mapping[str, OtherRelease | None]:
+        """The releases that gates name: of the spec, of its policy, of what was pinned for what runs."""
+        runs = [revisions.get(role.key) for role in (status.candidate, status.stable) if role is not None]
+        rules = [gate for item in (spec, policy, *runs) if item is not None for gate in item.gates]
+        names = gates.others(rules) - {key[1]}
+        self._waits_for[key] = names
+        found = await asyncio.gather(*(self.kube.get(MODEL_RELEASE, key[0], item) for item in sorted(names)))
+        return {item: _other(release) for item, release in zip(sorted(names), found, strict=True)}
 
     async def _policy(self, spec: ModelReleaseSpec | None) -> tuple[ReleasePolicySpec | None, str | None, str | None]:
         """The policy that the spec names, the name of a missing one, what is wrong with a bad one."""
@@ -237,6 +272,15 @@ def read_status(release: Object) -> ModelReleaseStatus:
         return ModelReleaseStatus.model_validate(release.get("status") or {})
     except ValidationError:
         return ModelReleaseStatus()
+
+
+def _other(release: Object | None) -> OtherRelease | None:
+    """What another release's gates ask of it; of a spec that cannot be read only the model."""
+    if release is None:
+        return None
+    spec, _ = read_spec(release)
+    model = ((release.get("spec") or {}).get("model") or {}).get("name", "")
+    return OtherRelease(model, read_status(release), gates.others(spec.gates) if spec is not None else frozenset())
 
 
 def _first(error: ValidationError) -> str:

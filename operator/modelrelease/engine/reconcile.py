@@ -117,6 +117,10 @@ class Reconciler:
         self._applier.forget(key)
         telemetry.forget_release(key)
 
+    def followers(self, key: Key) -> list[Key]:
+        """The releases whose gates name this one."""
+        return self._observer.followers(key)
+
     async def _pass(self, key: Key, release: Object) -> float | None:
         # 1. observe
         now = self._clock()

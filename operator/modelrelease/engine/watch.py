@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +49,18 @@ Json = Mapping[str, Any]
 
 @dataclass(slots=True)
 class _Known:
-    """What was seen of a release: its fingerprint, and the policy that it names."""
+    """What was seen of a release: its fingerprint, what others may wait for, and the policy that it names."""
 
     fingerprint: object = None
+    progress: object = None
     policy: str | None = None
 
 
 class Watch:
-    """Feeds a queue with the keys of releases. `forget` is called with a key whose release is gone."""
+    """Feeds a queue with the keys of releases.
+
+    `forget` is called with a key whose release is gone; `followers` says which releases wait for one.
+    """
 
     def __init__(
         self,
@@ -64,12 +68,14 @@ class Watch:
         queue: WorkQueue,
         forget: Callable[[Key], None],
         *,
+        followers: Callable[[Key], Iterable[Key]] = lambda _: (),
         namespace: str = "",
         resync_s: float = 600,
     ) -> None:
         self._kube = kube
         self._queue = queue
         self._forget = forget
+        self._followers = followers
         self._namespace = namespace
         self._resync_s = resync_s
         self._releases: dict[Key, _Known] = {}
@@ -117,6 +123,7 @@ class Watch:
         key = _key(body)
         if event["type"] == "DELETED":
             self._drop(key)
+            self._wake_followers(key)
             return
         known = self._releases.setdefault(key, _Known())
         known.policy = ((body.get("spec") or {}).get("policyRef") or {}).get("name")
@@ -124,6 +131,10 @@ class Watch:
         if fingerprint != known.fingerprint:
             known.fingerprint = fingerprint
             self._queue.wake(key)
+        progress = progress_fingerprint(body)
+        if progress != known.progress:
+            known.progress = progress
+            self._wake_followers(key)
 
     async def policy_event(self, event: Json) -> None:
         """A ReleasePolicy was changed: whoever names it looks again."""
@@ -182,6 +193,11 @@ class Watch:
 
     async def _list_children(self, kind: Kind) -> list[dict[str, Any]]:
         return await self._kube.list(kind, self._namespace or None, NAME_LABEL, metadata_only=True)
+
+    def _wake_followers(self, key: Key) -> None:
+        for follower in self._followers(key):
+            if follower in self._releases:
+                self._queue.wake(follower)
 
     def _drop(self, key: Key) -> None:
         self._releases.pop(key, None)
@@ -271,6 +287,17 @@ def release_fingerprint(body: Json) -> object:
         metadata.get("deletionTimestamp"),
         _frozen(metadata.get("labels")),
     )
+
+
+def progress_fingerprint(body: Json) -> object:
+    """What of a ModelRelease matters to those that wait for it: what it serves, what it tries, what has failed."""
+    status = body.get("status") or {}
+    roles = tuple(
+        tuple(role.get(field) for field in ("revision", "rules", "stage", "promotedAt"))
+        for role in (status.get("stable") or {}, status.get("candidate") or {})
+    )
+    failed = frozenset(entry.get("key") for entry in status.get("quarantine") or ())
+    return (*roles, failed, status.get("phase"), _frozen((body.get("spec") or {}).get("model")))
 
 
 def child_fingerprint(body: Json) -> object:

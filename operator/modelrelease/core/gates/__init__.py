@@ -1,14 +1,15 @@
 """Evaluation gates: what the registry's evidence says about a candidate, before any pod exists and before every raise.
 
-Pure verdicts over `ModelVersion` values, one module a family of gates, one function a kind (`_KINDS`). Missing figures
-are InsufficientData, an unreadable registry is Unavailable; neither ever passes. A gate that compares with the champion
-passes while nothing serves.
+Pure verdicts over `ModelVersion` values and what the cluster says of other releases, one module a family of gates, one
+function a kind (`_KINDS`). Missing figures are InsufficientData, an unreadable registry is Unavailable; neither ever
+passes. A gate that compares with the champion passes while nothing serves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from modelrelease.api.gates import Gate
@@ -16,7 +17,8 @@ from modelrelease.api.status import GateStatus
 
 from ..observation import Lookup, Missing, ModelVersion, Unavailable
 from ..version_facts import Part
-from . import artifact, dataset, evaluated_with, lineage, signature, tags
+from . import after, artifact, dataset, evaluated_with, lineage, signature, tags
+from .after import due
 from .artifact import pin
 from .context import Context
 from .metric import metric
@@ -24,21 +26,23 @@ from .slices import slices
 from .tradeoff import tradeoff
 from .win_rate import win_rate
 
-__all__ = ["Context", "evaluate", "pin", "tradeoff", "wanted"]
+__all__ = ["Context", "dated", "due", "evaluate", "others", "pin", "tradeoff", "wanted"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """judge(name, rules, candidate, champion, context), champion None while nothing serves.
 
+    local: whether the registry is not asked; `candidate` may then be anything.
     compares: whether these rules need the champion's evaluation; where that cannot be read the gate is Unavailable.
     parts, champion_parts: what has to be read of the versions beside metrics and tags; of a candidate also the run.
     """
 
-    judge: Callable[[str, Any, ModelVersion, ModelVersion | None, Context], GateStatus]
+    judge: Callable[[str, Any, Any, ModelVersion | None, Context], GateStatus]
     compares: Callable[[Any], bool] = lambda rules: False
     parts: Callable[[Any], frozenset[Part]] = lambda rules: frozenset()
     champion_parts: Callable[[Any], frozenset[Part]] = lambda rules: frozenset()
+    local: bool = False
 
 
 _KINDS: Mapping[str, _Kind] = {
@@ -64,6 +68,7 @@ _KINDS: Mapping[str, _Kind] = {
         artifact.judge,
         parts=lambda rules: frozenset() if rules.tag else frozenset({Part.MODEL_FILE, Part.FILES}),
     ),
+    "after": _Kind(after.judge, local=True),
 }
 
 
@@ -77,6 +82,11 @@ def wanted(gates: Sequence[Gate]) -> tuple[frozenset[Part], frozenset[Part]]:
     return frozenset(of_candidate), frozenset(of_champion)
 
 
+def others(gates: Sequence[Gate]) -> frozenset[str]:
+    """Names of the other releases that these gates ask about."""
+    return frozenset(gate.after.release for gate in gates if gate.after is not None)
+
+
 def evaluate(
     gates: Sequence[Gate], candidate: Lookup | None, champion: Lookup | None, context: Context
 ) -> tuple[GateStatus, ...]:
@@ -84,9 +94,22 @@ def evaluate(
     return tuple(_evaluate(gate, candidate, champion, context) for gate in gates)
 
 
+def dated(before: Sequence[GateStatus], seen: Sequence[GateStatus], now: datetime) -> tuple[GateStatus, ...]:
+    """What the gates see, with since when each sees that, and whether it has ever passed in this rollout."""
+    known = {item.name: item for item in before}
+    out = []
+    for item in seen:
+        former = known.get(item.name)
+        same = former is not None and former.verdict == item.verdict
+        since = (former.since if former is not None and same else None) or now
+        passed = "Pass" in (item.verdict, former.verdict if former else "") or (former is not None and former.passed)
+        out.append(item.model_copy(update={"since": since, "passed": passed}))
+    return tuple(out)
+
+
 def _evaluate(gate: Gate, candidate: Lookup | None, champion: Lookup | None, context: Context) -> GateStatus:
     seen = _judge(gate, candidate, champion, context)
-    read = candidate if isinstance(candidate, ModelVersion) else None
+    read = candidate if isinstance(candidate, ModelVersion) and not _KINDS[gate.kind].local else None
     facts = {
         "advisory": gate.advisory,
         "origin": gate.name.rpartition("/")[0] or "spec",
@@ -97,11 +120,13 @@ def _evaluate(gate: Gate, candidate: Lookup | None, champion: Lookup | None, con
 
 
 def _judge(gate: Gate, candidate: Lookup | None, champion: Lookup | None, context: Context) -> GateStatus:
+    kind, rules = _KINDS[gate.kind], gate.rules
+    if kind.local:
+        return kind.judge(gate.name, rules, candidate, None, context)
     if candidate is None:
         return GateStatus(name=gate.name, verdict="Unavailable", message="the registry has not been read yet")
     if isinstance(candidate, Unavailable | Missing):
         return GateStatus(name=gate.name, verdict="Unavailable", message=candidate.message)
-    kind, rules = _KINDS[gate.kind], gate.rules
     if isinstance(champion, Unavailable | Missing):
         if kind.compares(rules):
             words = f"the champion's evaluation cannot be read: {champion.message}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ..observation import OtherRelease
 from ..revision import Revision
 
 
@@ -14,6 +15,7 @@ class Context:
     """The moment and the revisions that are judged.
 
     revision: what is judged, None where it is not known. champion_revision: what serves today, None while nothing does.
+    releases: other releases of the namespace that gates name, None where one does not exist.
     pinned: digests of the files that the release began with, by where they are from (core.gates.artifact).
     """
 
@@ -21,3 +23,4 @@ class Context:
     revision: Revision | None = None
     champion_revision: Revision | None = None
     pinned: Mapping[str, str] = field(default_factory=dict)
+    releases: Mapping[str, OtherRelease | None] = field(default_factory=dict)
