@@ -6,13 +6,14 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import click
 import pytest
 from pydantic import BaseModel
 
 from modelrelease.api.crd import crds
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.cli import reference
-from modelrelease.cli.main import VERBS
+from modelrelease.cli.main import program
 from modelrelease.presets import PRESETS
 from tests.docs.pages import DOCS, ROOT
 
@@ -60,7 +61,7 @@ def test_every_variable_that_the_operator_reads_is_told() -> None:
 def test_every_preset_and_verb_is_told() -> None:
     for name in PRESETS:
         assert f"\n## {name}\n" in MADE["presets.md"]
-    for verb in VERBS:
+    for verb in program.list_commands(click.Context(program)):
         assert f"\n## {verb}\n" in MADE["cli.md"]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib
 import inspect
 import sys
 import textwrap
@@ -24,7 +23,7 @@ from modelrelease.api.base import API_VERSION, format_duration
 from modelrelease.api.crd import crds
 from modelrelease.presets import PRESETS, Preset, Selector
 
-from .main import VERBS
+from .main import program
 
 Schema = Mapping[str, Any]
 PLACE = Path("docs/reference")
@@ -251,8 +250,10 @@ def verbs() -> str:
         "# kubectl modelrelease",
         "What `--help` of each verb says.",
     ]
-    for verb, (module, _) in VERBS.items():
-        command: click.Command = importlib.import_module(module).command
+    context = click.Context(program)
+    for verb in program.list_commands(context):
+        command = program.get_command(context, verb)
+        assert command is not None, "the program knows what it lists"
         lines += [f"\n## {verb}", *_help(command, f"kubectl modelrelease {verb}")]
     return "\n".join(lines) + "\n"
 
