@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import click
 
 VERBS: Mapping[str, tuple[str, str]] = {
+    "status": ("modelrelease.cli.status", "Show a release: who is hurt, what to do, what comes next, why."),
     "simulate": ("modelrelease.cli.simulate", "Play a rollout many times against chance, before it meets users."),
     "replay": ("modelrelease.cli.replay", "Judge the stored evidence of a release again, and explain the verdict."),
     "completion": ("modelrelease.cli.completion", "Print the completion script of a shell."),
