@@ -1,8 +1,8 @@
 """`kubectl-modelrelease`, also `kubectl modelrelease`: the table of verbs and what is common to all of them.
 
-One module a verb, imported when it is asked for: a start must not pay for clients that the verb does not use. A verb's
-module has a click command named `command`. The rule: what a person did wrong is one line on stderr and exit code 2,
-never a traceback; 0 and 1 belong to the verb.
+One module a verb or family of verbs, imported when it is asked for: a start must not pay for clients that the verb does
+not use. A verb's module has a click command named `command`, or another one whose name follows a colon in the table.
+The rule: what a person did wrong is one line on stderr and exit code 2, never a traceback; 0 and 1 belong to the verb.
 """
 
 from __future__ import annotations
@@ -16,6 +16,13 @@ import click
 
 VERBS: Mapping[str, tuple[str, str]] = {
     "status": ("modelrelease.cli.status", "Show a release: who is hurt, what to do, what comes next, why."),
+    "promote": ("modelrelease.cli.commands:promote", "Go on without waiting for time or evidence."),
+    "abort": ("modelrelease.cli.commands:abort", "Send the candidate's traffic back, and do not try it again."),
+    "pause": ("modelrelease.cli.commands:pause", "Keep the candidate's weight from rising."),
+    "resume": ("modelrelease.cli.commands:resume", "Let a paused rollout go on."),
+    "skip": ("modelrelease.cli.commands:skip", "End the present phase's waits for time and evidence."),
+    "retry": ("modelrelease.cli.commands:retry", "Lift the quarantine of a version that failed."),
+    "rollback": ("modelrelease.cli.commands:rollback", "Go back to the version that serves, or served before."),
     "simulate": ("modelrelease.cli.simulate", "Play a rollout many times against chance, before it meets users."),
     "replay": ("modelrelease.cli.replay", "Judge the stored evidence of a release again, and explain the verdict."),
     "completion": ("modelrelease.cli.completion", "Print the completion script of a shell."),
@@ -37,7 +44,8 @@ class Verbs(click.Group):
         """Import the verb's module; None for an unknown verb."""
         if cmd_name not in VERBS:
             return None
-        found: click.Command = importlib.import_module(VERBS[cmd_name][0]).command
+        module, _, attribute = VERBS[cmd_name][0].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute or "command")
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
