@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from e2e.cluster.interface import ClusterError
 from modelrelease.api.crd import crds
 from modelrelease.settings import from_environment
 from tests.cluster.chart import CHART, ChartRefused, find, helm, of_kinds, render
+from tests.cluster.prometheus_operator import install_crds
 
 OPERATOR_RULES = {
     ("modelrelease.dev", "modelreleases"): "get list watch",
@@ -71,7 +73,17 @@ EVERYTHING = (
     "--set=affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1",
     "--set=affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey=zone",
     "--set=terminationGracePeriodSeconds=60",
+    "--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus",
+    "--set=prometheusRule.enabled=true,prometheusRule.labels.release=prometheus",
+    "--set=dashboard.enabled=true,dashboard.annotations.folder=ML",
+    "--set=networkPolicy.enabled=true,networkPolicy.apiServer.cidrs={10.96.0.1/32,192.0.2.0/24}",
+    "--set=networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
+    "--set=networkPolicy.endpoints[0].to[0].ipBlock.cidr=198.51.100.0/24",
+    "--set=networkPolicy.endpoints[0].ports[0].port=5000",
+    "--set=releasePodMonitors.labels.release=prometheus,releasePodMonitors.interval=10s",
 )
+
+ONE_NAMESPACE = ("--set=watchNamespace=default",)
 
 
 def rules(role: dict[str, Any]) -> dict[tuple[str, str], str]:
@@ -101,11 +113,20 @@ def namespace(apiserver: ControlPlane) -> Iterator[str]:
     apiserver.kubectl("create", "namespace", name)
     apiserver.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     apiserver.kubectl("create", "serviceaccount", "modelrelease", "-n", name)
+    install_crds(apiserver, "servicemonitors", "prometheusrules")
     yield name
     apiserver.kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.mark.parametrize("options", [pytest.param((), id="defaults"), pytest.param(EVERYTHING, id="every value set")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="defaults"),
+        pytest.param(ONE_NAMESPACE, id="one namespace"),
+        pytest.param(EVERYTHING, id="every value set"),
+        pytest.param((*EVERYTHING, *ONE_NAMESPACE), id="every value set, for one namespace"),
+    ],
+)
 def test_the_api_server_accepts_all_objects(apiserver: ControlPlane, namespace: str, options: tuple[str, ...]) -> None:
     objects = render(*options, namespace=namespace)
     apiserver.kubectl(
@@ -113,8 +134,11 @@ def test_the_api_server_accepts_all_objects(apiserver: ControlPlane, namespace: 
     )
 
 
-def test_the_pod_fits_a_namespace_of_the_restricted_standard(apiserver: ControlPlane, namespace: str) -> None:
-    template = find(render(namespace=namespace), "Deployment")["spec"]["template"]
+@pytest.mark.parametrize("options", [pytest.param((), id="defaults"), pytest.param(EVERYTHING, id="every value set")])
+def test_the_pod_fits_a_namespace_of_the_restricted_standard(
+    apiserver: ControlPlane, namespace: str, options: tuple[str, ...]
+) -> None:
+    template = find(render(*options, namespace=namespace), "Deployment")["spec"]["template"]
     pod = {"apiVersion": "v1", "kind": "Pod", **template}
     pod["metadata"]["name"] = "operator"
     apiserver.kubectl("create", "-n", namespace, "--dry-run=server", "-f", "-", input=json.dumps(pod))
@@ -192,6 +216,54 @@ def may(apiserver: ControlPlane, user: str, verb: str, resource: str, namespace:
     return bool(json.loads(said)["status"]["allowed"])
 
 
+@pytest.fixture(scope="module")
+def account_of_one(apiserver: ControlPlane, namespace: str) -> Iterator[str]:
+    """The account of an operator for the namespace `default` only."""
+    objects = render(*ONE_NAMESPACE, namespace=namespace, name="one")
+    wanted = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    roles = yaml.safe_dump_all(of_kinds(objects, *wanted))
+    apiserver.kubectl("apply", "-f", "-", input=roles)
+    yield f"system:serviceaccount:{namespace}:one-modelrelease"
+    apiserver.kubectl("delete", "-f", "-", input=roles)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "place", "allowed"),
+    [
+        pytest.param("patch", "modelrelease.dev/modelreleases/status", "default", True, id="it works its namespace"),
+        pytest.param("create", "apps/deployments", "default", True, id="it creates Deployments there"),
+        pytest.param("patch", "modelrelease.dev/modelreleases/status", "kube-system", False, id="and no other one"),
+        pytest.param("create", "apps/deployments", "kube-system", False, id="nor Deployments elsewhere"),
+        pytest.param("list", "modelrelease.dev/modelreleases", "", False, id="it does not even list the others"),
+        pytest.param("watch", "modelrelease.dev/releasepolicies", "", True, id="policies belong to no namespace"),
+        pytest.param("get", "/nodes", "", True, id="nor do nodes"),
+        pytest.param("get", "/secrets", "default", False, id="it reads no Secrets"),
+    ],
+)
+def test_an_operator_for_one_namespace_has_no_rights_in_others(
+    apiserver: ControlPlane, account_of_one: str, verb: str, resource: str, place: str, allowed: bool
+) -> None:
+    assert may(apiserver, account_of_one, verb, resource, place) is allowed
+
+
+def test_an_operator_for_one_namespace_is_told_so_and_its_rights_are_bound_there() -> None:
+    objects = render(*ONE_NAMESPACE)
+    assert environment(objects)["MODELRELEASE_NAMESPACE"] == "default"
+    assert "MODELRELEASE_NAMESPACE" not in environment(render())
+    assert find(objects, "RoleBinding")["metadata"]["namespace"] == "default"
+    assert [item["metadata"]["name"] for item in of_kinds(objects, "ClusterRoleBinding")] == ["modelrelease-cluster"]
+    everywhere = rules(find(objects, "ClusterRole"))
+    here = rules(find(objects, "ClusterRole", "modelrelease-cluster"))
+    assert all(set(verbs.split()) <= set(["get", "list", "watch"]) for verbs in here.values())
+    assert here.keys() <= everywhere.keys() | ADMISSION_RULES
+
+
+ADMISSION_RULES = {
+    ("admissionregistration.k8s.io", kind)
+    for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
+}
+
+
 def test_people_get_their_rights_with_view_and_edit() -> None:
     objects = render()
     view, edit = find(objects, "ClusterRole", "modelrelease-view"), find(objects, "ClusterRole", "modelrelease-edit")
@@ -226,7 +298,10 @@ def test_the_environment_carries_what_the_values_say() -> None:
     assert plain["MODELRELEASE_LOG_LEVEL"] == "info"
     assert plain["MODELRELEASE_REGISTRY_URL"] == plain["MODELRELEASE_PROMETHEUS_URL"] == ""
     assert not any(name.startswith("MLFLOW_") for name in plain)
+    assert "MODELRELEASE_WEBHOOK_URL" not in plain
     full = environment(render(*EVERYTHING))
+    assert full["MODELRELEASE_WEBHOOK_URL"] == "https://pipelines.ml.svc/hooks"
+    assert full["MODELRELEASE_RECORD_RETENTION_DAYS"] == "30"
     assert full["MODELRELEASE_REGISTRY_URL"] == "http://mlflow.mlflow.svc:5000"
     assert full["MODELRELEASE_PROMETHEUS_URL"] == "https://prometheus.monitoring.svc"
     assert full["MODELRELEASE_TICK_SECONDS"] == "2.5"
@@ -355,3 +430,66 @@ def test_the_notes_say_what_to_do_next_and_warn_of_what_is_missing(
 
 def test_helm_lint_finds_nothing() -> None:
     assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
+
+
+@pytest.mark.parametrize(
+    ("replicas", "kinds"),
+    [pytest.param(1, [], id="one replica"), pytest.param(2, ["PodDisruptionBudget"], id="two replicas")],
+)
+def test_a_budget_and_a_spread_come_with_a_second_replica(replicas: int, kinds: list[str]) -> None:
+    objects = render(f"--set=replicas={replicas}")
+    assert [item["kind"] for item in of_kinds(objects, "PodDisruptionBudget")] == kinds
+    pod = find(objects, "Deployment")["spec"]["template"]
+    spread = pod["spec"].get("topologySpreadConstraints", [])
+    assert len(spread) == (0 if replicas == 1 else 2)
+    for one in spread:
+        assert one["whenUnsatisfiable"] == "ScheduleAnyway", "a cluster of one node can still run both"
+        assert one["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    mine = render("--set=replicas=2,topologySpreadConstraints[0].topologyKey=rack")
+    assert find(mine, "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"] == [
+        {"topologyKey": "rack"}
+    ]
+
+
+def test_a_network_policy_lets_metrics_in_and_names_api_server_and_endpoints_out() -> None:
+    assert of_kinds(render(), "NetworkPolicy") == [], "off by default: wrong addresses would lock the operator out"
+    objects = render(*EVERYTHING)
+    spec = find(objects, "NetworkPolicy")["spec"]
+    labels = find(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    [incoming] = spec["ingress"]
+    assert [port["port"] for port in incoming["ports"]] == ["http"]
+    assert incoming["from"] == [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]
+    names, api, endpoints = spec["egress"]
+    assert {(port["port"], port["protocol"]) for port in names["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert [peer["ipBlock"]["cidr"] for peer in api["to"]] == ["10.96.0.1/32", "192.0.2.0/24"]
+    assert endpoints == {"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}], "ports": [{"port": 5000}]}
+    with pytest.raises(ChartRefused, match=r"networkPolicy\.endpoints is empty"):
+        render("--set=networkPolicy.enabled=true")
+
+
+def test_a_service_monitor_finds_the_service_and_keeps_the_namespace_of_releases() -> None:
+    objects = render(*EVERYTHING)
+    monitor, service = find(objects, "ServiceMonitor"), find(objects, "Service", "modelrelease-metrics")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert endpoint["honorLabels"] is True
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    with pytest.raises(ChartRefused, match=r"needs metrics\.service\.enabled"):
+        render("--set=metrics.serviceMonitor.enabled=true,metrics.service.enabled=false")
+
+
+def test_every_value_is_explained_by_a_comment() -> None:
+    """Above each key that is no map, or at the head of the map for maps of one line."""
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    bare = []
+    for before, line in itertools.pairwise(lines):
+        key = re.match(r"^( *)([A-Za-z]+):( \S.*)?$", line)
+        if key and key.group(3) and not before.lstrip().startswith("#") and key.group(2) not in PLAIN:
+            bare.append(line)
+    assert bare == []
+
+
+PLAIN = {"replicas", "repository", "pullPolicy", "cpu", "memory"}
+"""Values that say by their name all that there is to say."""
