@@ -86,8 +86,8 @@ async def test_skip_when_a_phase_waits_goes_to_the_next_and_no_further(stage: St
     said = await steered(stage, ann, "skip", NAME, "--yes", "--wait", "60s")
     assert said.text == (
         f"Skips the rest of phase canary (1 of 3) of v2 of {stage.namespace}/{NAME}, which has 20% of traffic: it is "
-        "not waited for time or evidence; the next phase waits again. A failing check, a gate or an approval still holds "
-        "it. Accepted: phase canary waits no longer for time and evidence; gates and failing checks still hold."
+        "not waited for time or evidence; the next phase waits again. A failing check, a gate or an approval still "
+        "holds it. Accepted: phase canary waits no longer for time and evidence; gates and failing checks still hold."
     )
     await stage.until(lambda status: status.summary.weight == "50%")
     status = await stage.passes(6)
