@@ -7,7 +7,7 @@ from a default, since the defaults are what a user's cluster has.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,9 @@ def etcd(binaries: Binaries, state: Path, ports: Ports) -> list[str]:
     ]
 
 
-def apiserver(binaries: Binaries, pki: Path, ports: Ports, bind: str, advertise: str) -> list[str]:
+def apiserver(
+    binaries: Binaries, pki: Path, ports: Ports, bind: str, advertise: str, extra: Sequence[str] = ()
+) -> list[str]:
     return [
         str(binaries.path("kube-apiserver")),
         f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
@@ -92,6 +94,7 @@ def apiserver(binaries: Binaries, pki: Path, ports: Ports, bind: str, advertise:
         f"--service-cluster-ip-range={SERVICE_CIDR}",
         "--allow-privileged=true",
         "--profiling=false",
+        *extra,
     ]
 
 

@@ -23,6 +23,13 @@ from e2e.cluster.interface import ClusterError, tool
 from e2e.cluster.launch import end, launch, state_root, wait_for
 
 LOOPBACK = "127.0.0.1"
+UNCACHED = (
+    "pods",
+    "deployments.apps",
+    "controllerrevisions.apps",
+    "services",
+    "endpointslices.discovery.k8s.io",
+)
 
 
 class ControlPlane:
@@ -45,8 +52,13 @@ class ControlPlane:
             pki, agent = self.state / "pki", Agent(self.state)
             components.create_credentials(pki, self.url, LOOPBACK)
             etcd = agent.spawn("etcd", components.etcd(built, self.state, ports))
+            # Without its watch cache the API server answers a list at once, not after the cache has caught up with it.
+            uncached = ",".join(f"{kind}#0" for kind in UNCACHED)
             # Advertised is an address that is not loopback, which the API server refuses; nothing connects to it.
-            server = agent.spawn("kube-apiserver", components.apiserver(built, pki, ports, LOOPBACK, "192.0.2.1"))
+            server = agent.spawn(
+                "kube-apiserver",
+                components.apiserver(built, pki, ports, LOOPBACK, "192.0.2.1", [f"--watch-cache-sizes={uncached}"]),
+            )
             wait_for(
                 "the API server",
                 lambda: agent.fetch(f"{self.url}/readyz", pki / "admin") == (200, "ok"),
