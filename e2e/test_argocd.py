@@ -67,10 +67,12 @@ def shared_traffic(stack: Stack) -> Iterator[Traffic]:
 
 
 def manifest(stack: Stack, version: str, name: str = RELEASE, **changes: Any) -> dict[str, Any]:
-    """A release in Git, with one pod so that two of them fit on the node."""
+    """A release in Git, with one pod so that two of them fit on the node, and a short drain."""
     body = digits(stack, stack.versions[version].version, **changes)
     body["metadata"] = {"name": name, "namespace": TEAM_NAMESPACE}
-    body["spec"]["workload"]["replicas"] = 1
+    workload = body["spec"]["workload"]
+    workload["replicas"], workload["drainTimeout"] = 1, "3s"
+    workload["template"]["spec"]["terminationGracePeriodSeconds"] = 10
     body["spec"].pop("registry")
     if "gateway" in body["spec"]["traffic"]:
         body["spec"]["traffic"]["gateway"]["hostnames"] = [HOST]
