@@ -20,6 +20,7 @@ from modelrelease.clients.connection import Credentials, fixed
 from modelrelease.clients.kube import Kube, KubeError
 from modelrelease.clients.webhook import Webhook, WebhookEndpoint
 from modelrelease.engine import telemetry
+from modelrelease.engine.approvals import ApprovalReader
 from modelrelease.engine.endpoints import Directory, Prometheuses, Registries
 from modelrelease.engine.leader import Leader
 from modelrelease.engine.outbox import AuditLog, Outbox, Receiver, SignedWebhook
@@ -56,7 +57,8 @@ class Operator:
         self._webhook = _webhook(settings)
         self._outbox = _outbox(settings, kube, self._webhook)
         self._records = RecordKeeper(kube, self._wake, self._outbox.wake)
-        reconciler = Reconciler(kube, self._registries, self._prometheuses, _utc_now, self._records)
+        approvals = ApprovalReader(kube, settings.approval_policy)
+        reconciler = Reconciler(kube, self._registries, self._prometheuses, _utc_now, self._records, approvals=approvals)
         self._queue = WorkQueue(
             reconciler, workers=settings.workers, observer=telemetry.QueueMetrics(), expected=(KubeError,)
         )

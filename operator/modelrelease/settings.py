@@ -111,6 +111,9 @@ class Settings:
     kube_timeout_s: float = 10
     """Longest wait in seconds for one answer of the Kubernetes API; below the renew deadline of the Lease or equal."""
 
+    approval_policy: str = "modelrelease-approval"
+    """Name of the ValidatingAdmissionPolicy, and of its binding, without which no ReleaseApproval counts."""
+
     webhook_url: str | None = None
     """URL that is told of promotions, rollbacks, blocked versions and wanted retraining. Default: none is told."""
 
@@ -200,6 +203,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         log_level=level,
         kubeconfig=kubeconfig,
         kube_timeout_s=read.number("MODELRELEASE_KUBE_TIMEOUT_SECONDS", 10.0, 0.1, 300),
+        approval_policy=read.text("MODELRELEASE_APPROVAL_POLICY", "modelrelease-approval"),
         webhook_url=webhook_url,
         webhook_secret_file=webhook_secret_file,
         webhook_ca_file=read.file("MODELRELEASE_WEBHOOK_CA_FILE"),

@@ -100,6 +100,8 @@ def test_defaults_are_plain_values_and_only_those_that_nobody_else_decides() -> 
         ".spec.gates[].winRate.judge.humanShare": "judge/human_share",
         ".spec.gates[].winRate.judge.tieShare": "judge/tie_share",
         ".spec.gates[].winRate.judge.identity": "judge",
+        ".spec.gates[].approval.count": 1,
+        ".spec.gates[].approval.separateDuties": False,
         ".spec.gates[].dataset.context": "training",
         ".spec.gates[].dataset.requireDocumentation": False,
         ".spec.gates[].evaluatedWith.require": False,

@@ -23,6 +23,9 @@ from tests.cluster.prometheus_operator import install_crds
 OPERATOR_RULES = {
     ("modelrelease.dev", "modelreleases"): "get list watch",
     ("modelrelease.dev", "releasepolicies"): "get list watch",
+    ("modelrelease.dev", "releaseapprovals"): "get list watch",
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): "get",
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): "get",
     ("modelrelease.dev", "modelreleases/status"): "patch",
     ("modelrelease.dev", "releaserecords"): "get list create delete",
     ("modelrelease.dev", "releaserecords/status"): "patch",
@@ -183,6 +186,11 @@ def account(apiserver: ControlPlane, namespace: str) -> Iterator[str]:
         pytest.param("patch", "modelrelease.dev/modelreleases", False, id="it cannot patch a spec"),
         pytest.param("update", "modelrelease.dev/modelreleases", False, id="it cannot update a spec"),
         pytest.param("command", "modelrelease.dev/modelreleases", False, id="it gives no commands"),
+        pytest.param("create", "modelrelease.dev/releaseapprovals", False, id="it approves nothing"),
+        pytest.param("delete", "modelrelease.dev/releaseapprovals", False, id="it takes no approval back"),
+        pytest.param(
+            "get", "admissionregistration.k8s.io/validatingadmissionpolicies", False, id="it reads no other policy"
+        ),
         pytest.param("get", "/secrets", False, id="it reads no Secrets"),
         pytest.param("create", "/pods", False, id="it creates no pods by itself"),
         pytest.param("patch", "coordination.k8s.io/leases", False, id="it touches no Lease of other namespaces"),
@@ -275,7 +283,21 @@ def test_people_get_their_rights_with_view_and_edit() -> None:
     assert rules(view)["modelrelease.dev", "releaserecords"] == "get list watch"
     assert ("modelrelease.dev", "releaserecords") not in rules(edit), "nobody else writes the audit trail"
     without = render("--set=rbac.aggregateToDefaultRoles=false")
-    assert [item["metadata"]["name"] for item in of_kinds(without, "ClusterRole")] == ["modelrelease"]
+    assert sorted(item["metadata"]["name"] for item in of_kinds(without, "ClusterRole")) == [
+        "modelrelease",
+        "modelrelease-approver",
+    ]
+
+
+def test_who_approves_gets_a_role_of_its_own_and_may_write_no_release() -> None:
+    objects = render()
+    approver = find(objects, "ClusterRole", "modelrelease-approver")
+    assert rules(approver)["modelrelease.dev", "releaseapprovals"] == "get list watch create delete"
+    assert rules(approver)["modelrelease.dev", "modelreleases"] == "get list watch"
+    assert not any("aggregate" in label for label in approver["metadata"]["labels"])
+    view, edit = find(objects, "ClusterRole", "modelrelease-view"), find(objects, "ClusterRole", "modelrelease-edit")
+    assert rules(view)["modelrelease.dev", "releaseapprovals"] == "get list watch"
+    assert ("modelrelease.dev", "releaseapprovals") not in rules(edit), "who edits does not approve by that"
 
 
 def test_the_crds_are_the_generated_ones_and_are_kept_on_uninstall() -> None:
@@ -288,7 +310,7 @@ def test_the_crds_are_the_generated_ones_and_are_kept_on_uninstall() -> None:
 
 def test_admission_policies_can_be_left_out() -> None:
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    assert len(of_kinds(render(), *kinds)) == 4
+    assert len(of_kinds(render(), *kinds)) == 6
     assert of_kinds(render("--set=admissionPolicies.enabled=false"), *kinds) == []
 
 

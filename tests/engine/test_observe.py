@@ -9,6 +9,7 @@ import pytest
 
 from modelrelease.clients.kube import Kube
 from modelrelease.core.observation import AliasTarget, RegistryView, Samples
+from modelrelease.engine.approvals import ApprovalReader
 from modelrelease.engine.observe import Observer
 from tests.api import builders as api
 
@@ -34,6 +35,7 @@ async def test_only_what_the_registry_said_of_this_model_is_seen(asked_of: str, 
     metadata = {"namespace": "crm", "name": "churn", "uid": "u", "generation": 2}
     release = {"metadata": metadata, "spec": api.spec(model={"name": "churn", "version": 1})}
     view = RegistryView({}, {"champion": AliasTarget("7", NOW)}, asked_of)
-    look = await Observer(cast(Kube, Empty())).look(release, view, Samples(), NOW)
+    kube = cast(Kube, Empty())
+    look = await Observer(kube, ApprovalReader(kube)).look(release, view, Samples(), NOW)
     assert look.spec is not None
     assert look.observation.registry.aliases == aliases

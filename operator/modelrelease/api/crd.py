@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from .approval import ReleaseApprovalSpec
 from .base import DNS_LABEL_PATTERN, GROUP, LATE_DEFAULT, VERSION, rule, validations
 from .policy import ReleasePolicySpec
 from .record import ReleaseRecordSpec, ReleaseRecordStatus
@@ -56,6 +57,7 @@ def crds() -> dict[str, dict[str, Any]]:
     """All CustomResourceDefinitions by plural name, ready to be applied."""
     return {
         "modelreleases": _model_release(),
+        "releaseapprovals": _release_approval(),
         "releasepolicies": _release_policy(),
         "releaserecords": _release_record(),
     }
@@ -167,6 +169,31 @@ def _release_policy() -> dict[str, Any]:
     )
     columns = [_column("Age", ".metadata.creationTimestamp", "Age of the policy.", type="date")]
     return _crd({"kind": "ReleasePolicy", "plural": "releasepolicies"}, "Cluster", schema, columns, {})
+
+
+def _release_approval() -> dict[str, Any]:
+    schema = _root(
+        "A ReleaseApproval is the yes or no of one person to one revision of a ModelRelease at one gate. It never "
+        "changes; deleting it takes it back.",
+        {"spec": ("What is approved or denied, and by whom.", structural(ReleaseApprovalSpec, defaults=True))},
+        {},
+    )
+    columns = [
+        _column("Release", ".spec.release", "The ModelRelease."),
+        _column("Gate", ".spec.gate", "The gate."),
+        _column("Decision", ".spec.decision", "Approve or Deny."),
+        _column("By", ".spec.approver.username", "Who said so."),
+        _column("Group", ".spec.approver.group", "The group that they spoke for.", priority=1),
+        _column("Revision", ".spec.revision", "What would run."),
+        _column("Rules", ".spec.rules", "How it is judged.", priority=1),
+        _column("Comment", ".spec.comment", "Their words.", priority=1),
+        _column("Age", ".metadata.creationTimestamp", "Since when.", type="date"),
+    ]
+    names = {"kind": "ReleaseApproval", "plural": "releaseapprovals", "shortNames": ["ra"]}
+    crd = _crd(names, "Namespaced", schema, columns, {})
+    [version] = crd["spec"]["versions"]
+    version["selectableFields"] = [{"jsonPath": ".spec.release"}]  # a pass asks for those of one release
+    return crd
 
 
 def _release_record() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from .after_gate import AfterGate
+from .approval import ApprovalGate
 from .base import Name, SpecModel, list_map, one_of, rule, validations
 from .metric_gates import MetricGate, SliceGate, WinRateGate
 from .registry_gates import ArtifactGate, DatasetGate, EvaluatedWithGate, LineageGate, SignatureGate, TagGate, Tags
@@ -20,6 +21,7 @@ KINDS = (
     *("metric", "slices", "win_rate"),
     *("lineage", "dataset", "signature", "evaluated_with", "tags", "tag", "artifact"),
     "after",
+    "approval",
 )
 """The fields of Gate of which exactly one is set; `core.gates` has one function for each."""
 
@@ -61,6 +63,7 @@ class Gate(SpecModel):
     tag: TagGate | None = Field(None, description="One tag of the model version, by value, by a list, or by presence.")
     artifact: ArtifactGate | None = Field(None, description="The model's files stay what they were.")
     after: AfterGate | None = Field(None, description="Another release of the namespace has promoted the version.")
+    approval: ApprovalGate | None = Field(None, description="People must agree, with a ReleaseApproval each.")
     # Left out of the canonical form where they say nothing new: the digests of older revisions stay what they are.
     advisory: bool = Field(
         False, exclude_if=lambda value: not value, description="Its verdict is reported and never stops a release."

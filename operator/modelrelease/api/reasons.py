@@ -59,6 +59,10 @@ class Reason(StrEnum):
     GATES_UNAVAILABLE = "GatesUnavailable"
     GATE_REVOKED = "GateRevoked"
     WAITING_FOR_RELEASE = "WaitingForRelease"
+    APPROVAL_MISSING = "ApprovalMissing"
+    APPROVAL_GIVEN = "ApprovalGiven"
+    APPROVAL_DENIED = "ApprovalDenied"
+    APPROVAL_WITHDRAWN = "ApprovalWithdrawn"
     # the candidate's pods
     STARTING = "Starting"
     CANDIDATE_READY = "CandidateReady"

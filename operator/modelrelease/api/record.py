@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from .approval import RecordedApproval
 from .base import Paragraph, Phrase, Sentence, StatusModel, Time, Word, list_map
 from .status import CheckStatus, CommandStatus, GateStatus, RecordedLineage, TimelineEntry
 
@@ -37,18 +38,6 @@ class RecordedModel(StatusModel):
     name: Word = Field(description="Registered model.")
     version: Word = Field(description="Its version.")
     uri: str = Field("", max_length=2048, description="Its source, as it was pinned when its gates were read.")
-
-
-class RecordedApproval(StatusModel):
-    """A yes or no of a person."""
-
-    name: Word = Field(description="Name of the ReleaseApproval.")
-    gate: Word = Field(description="The gate that it was for.")
-    decision: Word = Field(description="Approve or Deny.")
-    user: Sentence = Field(description="Who said so, as the API server authenticated them.")
-    group: Phrase | None = Field(None, description="The group that they spoke for.")
-    reason: Sentence = Field("", description="Their words.")
-    at: Time = Field(description="When.")
 
 
 class RetrainCause(StatusModel):

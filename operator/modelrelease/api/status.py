@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from .approval import APPROVALS_MAX, RecordedApproval
 from .base import Paragraph, Phrase, Sentence, StatusModel, Time, Word, list_map
 
 Slot = Literal["a", "b"]
@@ -150,6 +151,9 @@ class CandidateStatus(RevisionStatus):
     exposure: str | None = Field(
         None, max_length=4096, description="What was watched of its requests lately, one versioned compact string."
     )
+    approvals: tuple[RecordedApproval, ...] = Field(
+        (), max_length=APPROVALS_MAX, description="Approvals of it that count now, newest last."
+    )
     returning: ReturnStatus | None = Field(None, description="The return of its traffic, while that is under way.")
     generation: int = Field(0, description="Generation of the spec that started the rollout.")
     spec_digest: Word = Field("", description="sha256:<hex> over that spec.")
@@ -188,7 +192,9 @@ class GateStatus(StatusModel):
     """What a gate saw."""
 
     name: Word = Field(description="Name of the gate.")
-    verdict: Literal["Pass", "Fail", "Unavailable", "InsufficientData", "Waiting"] = Field(description="Its verdict.")
+    verdict: Literal["Pass", "Fail", "Unavailable", "InsufficientData", "Waiting"] = Field(
+        description="Its verdict; Waiting is for people who have to approve, or another release."
+    )
     message: Sentence = Field(description="Seen against needed.")
     value: float | None = Field(None, description="The candidate's value; of the worst slice, for slices.")
     champion: float | None = Field(None, description="The champion's value.")

@@ -57,6 +57,7 @@ class Kind:
 
 MODEL_RELEASE = Kind(API_VERSION, "modelreleases", True, "ModelRelease")
 RELEASE_POLICY = Kind(API_VERSION, "releasepolicies", False, "ReleasePolicy")
+RELEASE_APPROVAL = Kind(API_VERSION, "releaseapprovals", True, "ReleaseApproval")
 RELEASE_RECORD = Kind(API_VERSION, "releaserecords", True, "ReleaseRecord")
 DEPLOYMENT = Kind("apps/v1", "deployments", True, "Deployment")
 SERVICE = Kind("v1", "services", True, "Service")
@@ -67,6 +68,9 @@ POD = Kind("v1", "pods", True, "Pod")
 NODE = Kind("v1", "nodes", False, "Node")
 ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "endpointslices", True, "EndpointSlice")
 LEASE = Kind("coordination.k8s.io/v1", "leases", True, "Lease")
+_ADMISSION = "admissionregistration.k8s.io/v1"
+ADMISSION_POLICY = Kind(_ADMISSION, "validatingadmissionpolicies", False, "ValidatingAdmissionPolicy")
+ADMISSION_BINDING = Kind(_ADMISSION, "validatingadmissionpolicybindings", False, "ValidatingAdmissionPolicyBinding")
 EVENT = Kind("events.k8s.io/v1", "events", True, "Event")
 
 

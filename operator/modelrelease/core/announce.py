@@ -24,6 +24,7 @@ def announce(old: ModelReleaseStatus, new: ModelReleaseStatus) -> tuple[Announce
     """The Events of one recorded decision, in the order in which things happened."""
     out = [
         *_commands(old, new),
+        *_approvals(old, new),
         *_rollout(old, new),
         *_outlook(old, new),
         *_traffic(old, new),
@@ -58,6 +59,29 @@ _VERBS = {
     "retry": Reason.RETRIED,
     "rollback": Reason.ROLLBACK_REQUESTED,
 }
+
+
+def _approvals(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    """Who approved, denied or took it back, by name; what ends with its rollout is not taken back."""
+    if new.candidate is None:
+        return []
+    same = old.candidate is not None and old.candidate.key == new.candidate.key
+    before = {item.name: item for item in old.candidate.approvals} if old.candidate is not None and same else {}
+    after = {item.name: item for item in new.candidate.approvals}
+    out = []
+    for item in new.candidate.approvals:
+        if item.name not in before:
+            who = f"{item.user} (group {item.group})" if item.group else item.user
+            said = f": {item.reason}" if item.reason else ""
+            denied = item.decision == "Deny"
+            words = f"{who} {'denied' if denied else 'approved'} v{new.candidate.version} at gate {item.gate}{said}"
+            reason = Reason.APPROVAL_DENIED if denied else Reason.APPROVAL_GIVEN
+            out.append(Announcement("Warning" if denied else "Normal", reason, words))
+    for item in before.values():
+        if item.name not in after:
+            words = f"the word of {item.user} at gate {item.gate} no longer counts: {item.decision} {item.name}"
+            out.append(Announcement("Normal", Reason.APPROVAL_WITHDRAWN, words))
+    return out
 
 
 def _rollout(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
@@ -144,7 +168,7 @@ def _phase(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
     ill = reason in (Reason.ROUTE_NOT_ACCEPTED, Reason.NOT_SERVING)
     if (new.phase not in told and not ill) or reason in (Reason.REGISTRY_PENDING, Reason.TRAFFIC_MISSING):
         return []
-    waits = (Reason.WAITING_FOR_EVIDENCE, Reason.WAITING_FOR_RELEASE, Reason.DRAINING)
+    waits = (Reason.WAITING_FOR_EVIDENCE, Reason.WAITING_FOR_RELEASE, Reason.DRAINING, Reason.APPROVAL_MISSING)
     normal = reason in (Reason.PAUSED, Reason.SUSPENDED, *waits)
     return [Announcement("Normal" if normal else "Warning", reason, new.message)]
 

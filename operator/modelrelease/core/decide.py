@@ -20,7 +20,7 @@ from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Outcome, StableStatus, Stage
 
-from . import commands, measures, notice, parity, plan, rebuild, tags
+from . import approvals, commands, gates, measures, notice, parity, plan, rebuild, tags
 from .draft import Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
@@ -103,6 +103,7 @@ def decide(spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Obser
     before = status
     draft = Draft(spec, rebuild.rebuild(status, obs, now), obs, now)
     notice.take_over(draft)
+    approvals.take_over(draft)
     target = target_of(spec, obs)
     commands.obey(draft, target)
     for _ in range(_WALK):
@@ -150,7 +151,10 @@ def target_of(spec: ModelReleaseSpec | None, obs: Observation) -> Target:
         if not isinstance(held, AliasTarget):
             return _unread(held, f"alias {spec.model.alias} of {spec.model.name}")
         version = held.version
-    return desired(obs.release, spec, obs.policy, version)
+    found = desired(obs.release, spec, obs.policy, version)
+    if wrong := gates.approval.unknown_phase(found):
+        return Why(Phase.INVALID, Reason.INVALID_SPEC, f"{wrong}; what serves goes on serving; correct it")
+    return found
 
 
 def _unread(held: Unavailable | Missing | None, what: str) -> Why:
@@ -365,6 +369,8 @@ def _shifting(draft: Draft, target: Target) -> None:
         words = f"v{candidate.version} has {draft.weight(candidate.slot)}% in phase {phase.name}"
         draft.rest(Phase.PROGRESSING, Reason.PHASE_RUNNING, f"{words} for {phase.duration} at least")
         draft.wake(draft.now + left)
+    elif (stop := approvals.next_phase_stop(draft)) is not None:
+        draft.rest(stop.phase, stop.reason, stop.message)
     elif is_last:
         draft.enter(Stage.BAKING)
     else:

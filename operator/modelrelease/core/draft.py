@@ -436,6 +436,7 @@ class Draft:
             checks=self.judgement.checks if self.judgement else self.status.checks,
             evidence=checks.encode(self.evidence) if self.evidence else self.status.evidence,
             commands=self.status.commands,
+            approvals=candidate.approvals,
             champion=stable.version if stable else None,
             lineage=candidate.lineage,
         )

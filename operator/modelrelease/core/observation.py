@@ -252,6 +252,39 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """A ReleaseApproval for this release, as somebody wrote it. at: when, by the API server's clock.
+
+    early: it is older than this release, or than the admission policy that would have checked it; why, in words.
+    """
+
+    name: str
+    revision: str
+    rules: str
+    gate: str
+    approves: bool
+    user: str
+    group: str | None
+    duties_separated: bool
+    comment: str
+    at: datetime
+    early: str = ""
+
+    @property
+    def key(self) -> str:
+        """Key of the revision that it is for."""
+        return f"{self.revision}-{self.rules}"
+
+
+@dataclass(frozen=True, slots=True)
+class Approvals:
+    """What people said. problem: why none of it can be believed now; None in both where nobody has looked yet."""
+
+    given: tuple[Approval, ...] | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TemplateVerdict:
     """What the API server's dry-run said about the Deployment of one revision; refused is None when it accepted."""
 
@@ -298,6 +331,7 @@ class Observation:
     samples: Samples = Samples()
     template: TemplateVerdict | None = None
     command: Command | None = None
+    approvals: Approvals = Approvals()
     spec_error: str | None = None
     policy_missing: str | None = None
     conflicts: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from modelrelease.api.status import CheckStatus, Condition, ModelReleaseStatus, 
 from . import checks, plan
 from .draft import Draft, Why
 from .fit import fit
-from .gates import tradeoff
+from .gates import approval, tradeoff
 from .observation import Unavailable
 from .outlook import outlook
 from .stops import missing_data
@@ -242,17 +242,20 @@ def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
     away = next((gate for gate in seen if gate.verdict == "Unavailable"), None)
     if away is not None:
         return ("GatesPassed", "Unknown", Reason.GATES_UNAVAILABLE, f"gate {away.name}: {away.message}")
-    waits = next((gate for gate in seen if gate.verdict == "Waiting"), None)
+    if why.reason is Reason.APPROVAL_MISSING:
+        return ("GatesPassed", "False", why.reason, why.message)
+    candidate = draft.status.candidate
+    runs = draft.revision(candidate.key) if candidate else None
+    for_people = approval.names(runs.gates) if runs else frozenset()
+    waits = next((gate for gate in seen if gate.verdict == "Waiting" and gate.name not in for_people), None)
     if waits is not None:
         return ("GatesPassed", "False", Reason.WAITING_FOR_RELEASE, f"gate {waits.name}: {waits.message}")
     if draft.status.candidate is None and why.phase is Phase.GATING:
         return ("GatesPassed", "Unknown", why.reason, why.message)
-    return (
-        "GatesPassed",
-        "True",
-        Reason.GATES_PASSED,
-        f"passed: {', '.join(gate.name for gate in seen)}{traded}" if seen else "no gates",
-    )
+    passed = ", ".join(gate.name for gate in seen if gate.verdict == "Pass") or "none"
+    later = [gate.name for gate in seen if gate.verdict == "Waiting"]
+    traded += f"; for a later phase: {', '.join(later)}" if later else ""
+    return ("GatesPassed", "True", Reason.GATES_PASSED, f"passed: {passed}{traded}" if seen else "no gates")
 
 
 def _evidence(draft: Draft) -> tuple[str, Truth, Reason, str]:

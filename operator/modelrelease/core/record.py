@@ -25,11 +25,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from modelrelease import __version__
+from modelrelease.api.approval import RecordedApproval
 from modelrelease.api.base import API_VERSION, GROUP, PARAGRAPH_MAX, clip, format_time
 from modelrelease.api.reasons import Reason
 from modelrelease.api.record import (
     PreviousRecord,
-    RecordedApproval,
     RecordedModel,
     RecordEvent,
     ReleaseRecordSpec,

@@ -15,10 +15,10 @@ from modelrelease.api.gates import Gate, OnRevoked
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.status import ArtifactPin, GateStatus, Outcome, QuarantineEntry, Stage
 
-from . import exposure, gates, parity, plan
+from . import approvals, exposure, gates, parity, plan
 from .draft import Draft, Harm, Why
 from .lineage import lineage_of, recorded, was_read
-from .observation import Missing, ModelVersion, Unavailable
+from .observation import Approvals, Missing, ModelVersion, Unavailable
 from .revision import Revision
 
 Target = Revision | Why
@@ -119,9 +119,16 @@ def gate_stop(draft: Draft) -> Why | None:
     away = [gate for gate in seen if gate.verdict == "Unavailable" and not gate.advisory]
     if away:
         return Why(Phase.GATING, Reason.GATES_UNAVAILABLE, f"gate {away[0].name}: {away[0].message}")
-    waits = next((gate for gate in seen if gate.verdict == "Waiting" and not gate.advisory), None)
+    revision = draft.candidate_revision
+    waiting = [gate for gate in seen if gate.verdict == "Waiting" and not gate.advisory]
+    for_people = gates.approval.names(revision.gates)
+    waits = next((gate for gate in waiting if gate.name not in for_people), None)
     if waits is not None:
         return Why(Phase.PENDING, Reason.WAITING_FOR_RELEASE, f"gate {waits.name}: {waits.message}")
+    due = gates.approval.names(revision.gates, revision.phases, approvals.step_of(draft))
+    if missing := [gate for gate in waiting if gate.name in due]:
+        words = "; ".join(f"gate {gate.name}: {gate.message}" for gate in missing[:3])
+        return Why(Phase.HELD, Reason.APPROVAL_MISSING, words)
     return None
 
 
@@ -169,7 +176,11 @@ def read_gates(draft: Draft) -> tuple[GateStatus, ...] | Why | None:
     if pinned != held:
         pins = tuple(ArtifactPin(source=source, digest=digest) for source, digest in pinned.items())
         draft.put_candidate(artifact=pins)
-    context = gates.Context(draft.now, revision, former, pinned, draft.obs.releases)
+    step, said = approvals.step_of(draft), draft.obs.approvals
+    if gates.approval.asks(revision.gates) and said == Approvals():
+        draft.wake(draft.now)  # they are read for a candidate that status names
+    others = draft.obs.releases
+    context = gates.Context(draft.now, revision, former, pinned, others, draft.obs.release, said, step)
     judged = gates.evaluate(revision.gates, versions.get(candidate.version), champion, context)
     seen = gates.dated(draft.status.gates, judged, draft.now)
     if (at := gates.due(revision.gates, context)) is not None:

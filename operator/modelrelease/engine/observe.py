@@ -39,6 +39,7 @@ from modelrelease.clients.kube import (
 )
 from modelrelease.core import gates, shared_route
 from modelrelease.core.observation import (
+    Approvals,
     Command,
     Observation,
     OtherRelease,
@@ -50,6 +51,7 @@ from modelrelease.core.observation import (
 from modelrelease.core.render import NAME_LABEL, SEQUENCE, Child, deployment, service_name
 from modelrelease.core.revision import Revision
 
+from .approvals import ApprovalReader
 from .nodes import Nodes
 from .queue import Key
 
@@ -99,6 +101,7 @@ class Observer:
     """
 
     kube: Kube
+    approvals: ApprovalReader
     _accepted: dict[Key, tuple[str, str]] = field(default_factory=dict)
     _nodes: Nodes = field(init=False)
     _waits_for: dict[Key, frozenset[str]] = field(default_factory=dict)
@@ -166,6 +169,7 @@ class Observer:
             slots={slot: views.slot_view(item, slices) for slot, item in own_services.items() if item is not None},
             samples=samples,
             command=_command(metadata),
+            approvals=await self._approvals(release, status, revisions, now),
             spec_error=spec_error or policy_error,
             policy_missing=policy_missing,
             releases=await self._others(spec, status, policy, revisions, (namespace, name)),
@@ -206,10 +210,20 @@ class Observer:
         """Drop what is remembered of a release that is gone."""
         self._accepted.pop(key, None)
         self._waits_for.pop(key, None)
+        self.approvals.forget(key)
 
     def followers(self, key: Key) -> list[Key]:
         """The releases whose gates name this one, as of their last pass."""
         return [other for other, names in self._waits_for.items() if key[1] in names and key[0] == other[0]]
+
+    async def _approvals(
+        self, release: Object, status: ModelReleaseStatus, revisions: Mapping[str, Revision], now: datetime
+    ) -> Approvals:
+        """Those of the candidate; nobody else's matter."""
+        runs = revisions.get(status.candidate.key) if status.candidate else None
+        if runs is None or not gates.approval.asks(runs.gates):
+            return Approvals()
+        return await self.approvals.read(release, now)
 
     async def _unlabelled(
         self, kind: Kind, release: Object, status: ModelReleaseStatus, listed: list[Object]

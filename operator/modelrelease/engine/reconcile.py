@@ -28,6 +28,7 @@ from modelrelease.core.wants import RegistryWant, SampleWant
 
 from . import telemetry
 from .apply import Applier, Fenced, Unapplied
+from .approvals import ApprovalReader
 from .observe import Observer
 from .queue import Key
 
@@ -83,13 +84,14 @@ class Reconciler:
         sampler: Sampling,
         clock: Callable[[], datetime],
         records: Recording,
+        approvals: ApprovalReader | None = None,
     ) -> None:
         self._kube = kube
         self._refresher = refresher
         self._sampler = sampler
         self._clock = clock
         self._records = records
-        self._observer = Observer(kube)
+        self._observer = Observer(kube, approvals or ApprovalReader(kube))
         self._applier = Applier(kube)
 
     async def __call__(self, key: Key) -> float | None:

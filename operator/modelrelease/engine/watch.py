@@ -28,6 +28,7 @@ from modelrelease.clients.kube import (
     DEPLOYMENT,
     HTTP_ROUTE,
     MODEL_RELEASE,
+    RELEASE_APPROVAL,
     RELEASE_POLICY,
     SERVICE,
     Kind,
@@ -39,7 +40,7 @@ from modelrelease.core.render import NAME_LABEL
 from .observe import COMMAND
 from .queue import Key, WorkQueue
 
-NEEDED = (MODEL_RELEASE, RELEASE_POLICY, HTTP_ROUTE)
+NEEDED = (MODEL_RELEASE, RELEASE_POLICY, RELEASE_APPROVAL, HTTP_ROUTE)
 _CHILDREN = (DEPLOYMENT, SERVICE, HTTP_ROUTE)
 LOOK_AGAIN_S = 5.0
 
@@ -142,6 +143,13 @@ class Watch:
         for key, known in self._releases.items():
             if known.policy == name:
                 self._queue.wake(key)
+
+    async def approval_event(self, event: Json) -> None:
+        """A ReleaseApproval was given or taken back; a list says again what is known, and a pass costs little."""
+        body = event["object"]
+        key = (body["metadata"]["namespace"], str((body.get("spec") or {}).get("release", "")))
+        if key in self._releases:
+            self._queue.wake(key)
 
     async def child_event(self, event: Json) -> None:
         """One of our objects was changed, by us or by somebody else."""
@@ -246,6 +254,10 @@ class Watch:
         @kopf.on.event(GROUP, VERSION, RELEASE_POLICY.plural, registry=registry)
         async def on_policy(event: Any, **_: Any) -> None:
             await self.policy_event(event)
+
+        @kopf.on.event(GROUP, VERSION, RELEASE_APPROVAL.plural, registry=registry)
+        async def on_approval(event: Any, **_: Any) -> None:
+            await self.approval_event(event)
 
         for kind in _CHILDREN:
             group, _, version = kind.api_version.rpartition("/")

@@ -17,7 +17,7 @@ from modelrelease.api.status import GateStatus
 
 from ..observation import Lookup, Missing, ModelVersion, Unavailable
 from ..version_facts import Part
-from . import after, artifact, dataset, evaluated_with, lineage, signature, tags
+from . import after, approval, artifact, dataset, evaluated_with, lineage, signature, tags
 from .after import due
 from .artifact import pin
 from .context import Context
@@ -69,6 +69,7 @@ _KINDS: Mapping[str, _Kind] = {
         parts=lambda rules: frozenset() if rules.tag else frozenset({Part.MODEL_FILE, Part.FILES}),
     ),
     "after": _Kind(after.judge, local=True),
+    "approval": _Kind(lambda name, rules, _, __, context: approval.judge(name, rules, context), local=True),
 }
 
 
