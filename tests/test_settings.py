@@ -97,6 +97,10 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         pytest.param(
             {"MODELRELEASE_TICK_SECONDS": "5s"}, "MODELRELEASE_TICK_SECONDS: '5s' is not a number", id="a unit"
         ),
+        pytest.param(
+            {"MODELRELEASE_POD_MONITOR_LABELS": "a=b,c"}, "'c' is not a label and its value", id="half a label"
+        ),
+        pytest.param({"MODELRELEASE_POD_MONITOR_INTERVAL": "10"}, "'10' is not a duration", id="no unit"),
         pytest.param({"MODELRELEASE_TICK_SECONDS": "nan"}, "nan is not between 0.1 and 600", id="not a number"),
         pytest.param({"MODELRELEASE_WORKERS": "1.5"}, "'1.5' is not a whole number", id="half a worker"),
         pytest.param({"MODELRELEASE_WORKERS": "0"}, "0 is not between 1 and 256", id="no worker"),

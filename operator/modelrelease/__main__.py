@@ -19,6 +19,7 @@ from typing import Any
 from modelrelease.clients.connection import Credentials, fixed
 from modelrelease.clients.kube import Kube, KubeError
 from modelrelease.clients.webhook import Webhook, WebhookEndpoint
+from modelrelease.core.render import Monitoring
 from modelrelease.engine import telemetry
 from modelrelease.engine.approvals import ApprovalReader
 from modelrelease.engine.endpoints import Directory, Prometheuses, Registries
@@ -58,7 +59,10 @@ class Operator:
         self._outbox = _outbox(settings, kube, self._webhook)
         self._records = RecordKeeper(kube, self._wake, self._outbox.wake)
         approvals = ApprovalReader(kube, settings.approval_policy)
-        reconciler = Reconciler(kube, self._registries, self._prometheuses, _utc_now, self._records, approvals=approvals)
+        monitoring = Monitoring(settings.pod_monitor_labels, settings.pod_monitor_interval)
+        reconciler = Reconciler(
+            kube, self._registries, self._prometheuses, _utc_now, self._records, monitoring, approvals=approvals
+        )
         self._queue = WorkQueue(
             reconciler, workers=settings.workers, observer=telemetry.QueueMetrics(), expected=(KubeError,)
         )

@@ -7,6 +7,7 @@ otherwise. An empty variable counts as not set. What cannot be meant is an error
 from __future__ import annotations
 
 import os
+import re
 import socket
 import uuid
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from modelrelease.api.endpoints import (
 DEFAULT = "default"
 _SERVICE_ACCOUNT = "KUBERNETES_SERVICE_HOST"
 _LEVELS = ("debug", "info", "warning", "error")
+_LABEL = re.compile(r"(?P<key>([a-z0-9.-]{1,253}/)?[A-Za-z0-9][A-Za-z0-9_.-]{0,62})=(?P<value>[A-Za-z0-9_.-]{0,63})")
 T = TypeVar("T")
 
 
@@ -127,6 +129,12 @@ class Settings:
     record_retention_days: int = 400
     """After how many days a ReleaseRecord is deleted, once everybody has been told of it."""
 
+    pod_monitor_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of every PodMonitor that the operator makes, as name=value,name=value: what your Prometheus selects by."""
+
+    pod_monitor_interval: str = ""
+    """How often those PodMonitors have model servers scraped, for example 10s. Default: as Prometheus does."""
+
     resync_s: float = 600
     """Within how many seconds every release is looked at once even if nothing happens, in case an event was missed."""
 
@@ -208,6 +216,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         webhook_secret_file=webhook_secret_file,
         webhook_ca_file=read.file("MODELRELEASE_WEBHOOK_CA_FILE"),
         record_retention_days=read.number("MODELRELEASE_RECORD_RETENTION_DAYS", 400, 1, 36500),
+        pod_monitor_labels=read.labels("MODELRELEASE_POD_MONITOR_LABELS"),
+        pod_monitor_interval=read.interval("MODELRELEASE_POD_MONITOR_INTERVAL"),
         resync_s=read.number("MODELRELEASE_RESYNC_SECONDS", 600.0, 10, 86400),
     )
 
@@ -273,6 +283,22 @@ class _Reader:
         if path is not None and not Path(path).is_file():
             raise SettingsError(f"{name}: there is no file {path}")
         return path
+
+    def labels(self, name: str) -> dict[str, str]:
+        """Labels as name=value,name=value."""
+        pairs = [item.strip() for item in self.text(name, "").split(",") if item.strip()]
+        found = [_LABEL.fullmatch(pair) for pair in pairs]
+        for pair, read in zip(pairs, found, strict=True):
+            if read is None:
+                raise SettingsError(f"{name}: {pair!r} is not a label and its value, for example release=prometheus")
+        return {read["key"]: read["value"] for read in found if read is not None}
+
+    def interval(self, name: str) -> str:
+        """A duration as Prometheus writes it."""
+        text = self.text(name, "")
+        if text and not re.fullmatch("[0-9]+(ms|s|m|h)", text):
+            raise SettingsError(f"{name}: {text!r} is not a duration, for example 10s")
+        return text
 
     def endpoints(self, name: str) -> Endpoints:
         path = self.file(name)

@@ -83,7 +83,7 @@ EVERYTHING = (
     "--set=networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
     "--set=networkPolicy.endpoints[0].to[0].ipBlock.cidr=198.51.100.0/24",
     "--set=networkPolicy.endpoints[0].ports[0].port=5000",
-    "--set=releasePodMonitors.labels.release=prometheus,releasePodMonitors.interval=10s",
+    "--set=releasePodMonitors.labels.release=prometheus,releasePodMonitors.labels.team=ml,releasePodMonitors.interval=10s",
 )
 
 ONE_NAMESPACE = ("--set=watchNamespace=default",)
@@ -262,7 +262,7 @@ def test_an_operator_for_one_namespace_is_told_so_and_its_rights_are_bound_there
     assert [item["metadata"]["name"] for item in of_kinds(objects, "ClusterRoleBinding")] == ["modelrelease-cluster"]
     everywhere = rules(find(objects, "ClusterRole"))
     here = rules(find(objects, "ClusterRole", "modelrelease-cluster"))
-    assert all(set(verbs.split()) <= set(["get", "list", "watch"]) for verbs in here.values())
+    assert all(set(verbs.split()) <= {"get", "list", "watch"} for verbs in here.values())
     assert here.keys() <= everywhere.keys() | ADMISSION_RULES
 
 
@@ -346,6 +346,10 @@ def test_the_operator_reads_its_settings_from_what_the_chart_sets(tmp_path: Path
     )
     assert (settings.tick_s, settings.log_level) == (2.5, "debug")
     assert (settings.webhook_url, settings.record_retention_days) == ("https://pipelines.ml.svc/hooks", 30)
+    assert (settings.pod_monitor_labels, settings.pod_monitor_interval) == (
+        {"release": "prometheus", "team": "ml"},
+        "10s",
+    )
     assert (settings.lease_name, settings.lease_namespace) == ("modelrelease", "ml")
     assert settings.port == container(render())["ports"][0]["containerPort"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Stage
-from modelrelease.core.render import Child, deployment, render
+from modelrelease.core.render import Child, Monitoring, deployment, labels, render
 from modelrelease.core.revision import Revision
 from tests.api.builders import workload
 from tests.core.builders import HEALTHY, Release, fresh, idle, release, revision, spec
@@ -199,3 +199,12 @@ def later_attempt(case: Release) -> CandidateStatus:
     """The same candidate, begun a second later."""
     assert case.status.candidate is not None
     return case.status.candidate.model_copy(update={"started_at": case.now + timedelta(seconds=1)})
+
+
+def test_a_monitor_carries_the_labels_and_the_interval_that_the_operator_is_told() -> None:
+    case = release(0)
+    told = Monitoring({"release": "prometheus", NAME: "cannot be changed"}, "10s")
+    children = render(case.spec, case.status, case.obs.revisions, "churn", None, told)
+    [body] = [child.body for child in children if child.kind == "PodMonitor"]
+    assert body["metadata"]["labels"] == {"release": "prometheus", **labels("churn")}
+    assert {endpoint["interval"] for endpoint in body["spec"]["podMetricsEndpoints"]} == {"10s"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +39,14 @@ class Child:
     body: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """What every PodMonitor carries besides: labels that a Prometheus selects by, and how often it scrapes."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    interval: str = ""
+
+
 def service_name(release: str, slot: Slot) -> str:
     """Name of a slot's Service."""
     return f"{release}-{slot}"
@@ -55,6 +63,7 @@ def render(
     revisions: Mapping[str, Revision],
     release: str,
     live_route: Mapping[str, Any] | None = None,
+    monitoring: Monitoring | None = None,
 ) -> tuple[Child, ...]:
     """All children of a release.
 
@@ -75,7 +84,7 @@ def render(
         children.append(_marked(_route(spec.traffic.gateway, status.traffic, release), status.traffic.set_at))
     elif status.traffic is not None and live_route is not None:
         children.append(_marked(_reweighted(live_route, status.traffic, release), status.traffic.set_at))
-    children.append(_pod_monitor(release, status, revisions))
+    children.append(_pod_monitor(release, status, revisions, monitoring or Monitoring()))
     return tuple(children)
 
 
@@ -240,17 +249,20 @@ def _http_route(route: Mapping[str, Any], release: str) -> Child:
     return Child("HTTPRoute", release, body)
 
 
-def _pod_monitor(release: str, status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Child:
+def _pod_monitor(
+    release: str, status: ModelReleaseStatus, revisions: Mapping[str, Revision], monitoring: Monitoring
+) -> Child:
     roles = [role for role in (status.stable, status.candidate, status.previous) if role is not None]
     names = {_metrics_port_name(revisions[role.key]) for role in roles if role.key in revisions}
+    every = {"interval": monitoring.interval} if monitoring.interval else {}
     body = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": {"name": release, "labels": labels(release)},
+        "metadata": {"name": release, "labels": {**monitoring.labels, **labels(release)}},
         "spec": {
             "selector": {"matchLabels": {NAME_LABEL: release}},
             "podTargetLabels": [NAME_LABEL, REVISION_LABEL],
-            "podMetricsEndpoints": [{"port": name} for name in sorted(names)],
+            "podMetricsEndpoints": [{"port": name, **every} for name in sorted(names)],
         },
     }
     return Child("PodMonitor", release, body)

@@ -22,7 +22,7 @@ from modelrelease.clients.kube import MODEL_RELEASE, Conflict, Kube, KubeError, 
 from modelrelease.core.announce import announce
 from modelrelease.core.decide import Decision, decide, target_of
 from modelrelease.core.observation import Observation, RegistryView, Samples
-from modelrelease.core.render import render
+from modelrelease.core.render import Monitoring, render
 from modelrelease.core.revision import Revision
 from modelrelease.core.wants import RegistryWant, SampleWant
 
@@ -84,6 +84,7 @@ class Reconciler:
         sampler: Sampling,
         clock: Callable[[], datetime],
         records: Recording,
+        monitoring: Monitoring | None = None,
         approvals: ApprovalReader | None = None,
     ) -> None:
         self._kube = kube
@@ -91,6 +92,7 @@ class Reconciler:
         self._sampler = sampler
         self._clock = clock
         self._records = records
+        self._monitoring = monitoring
         self._observer = Observer(kube, approvals or ApprovalReader(kube))
         self._applier = Applier(kube)
 
@@ -146,7 +148,7 @@ class Reconciler:
         telemetry.observe_release(key, look.status, decision.status)
         # 4. apply
         revisions = {**observation.revisions, **{item.key: item for item in decision.store}}
-        children = render(look.spec, decision.status, revisions, key[1], look.live.route)
+        children = render(look.spec, decision.status, revisions, key[1], look.live.route, self._monitoring)
         ours = [child for child in children if f"{child.kind} {child.name}" not in observation.conflicts]
         try:
             await self._applier.apply(look.live, ours, decision.status)
