@@ -90,6 +90,7 @@ def test_defaults_are_plain_values_and_only_those_that_nobody_else_decides() -> 
         ".spec.workload.runtime": "http",
         ".spec.gates[].advisory": False,
         ".spec.gates[].onRevoked": "Hold",
+        ".spec.gates[].after.promotedFor": "0s",
         ".spec.gates[].slices.match": "slice/*",
         ".spec.gates[].winRate.min": 0.5,
         ".spec.gates[].winRate.confidence": 0.95,
@@ -126,6 +127,7 @@ def test_defaults_are_plain_values_and_only_those_that_nobody_else_decides() -> 
         ".spec.rollout.progressDeadline": "30m",
         ".spec.rollout.onInconclusive": "Hold",
         ".spec.suspend": False,
+        ".status": {"observedGeneration": -1},
     }
 
 

@@ -19,6 +19,7 @@ from e2e.cluster.interface import ClusterError, wait_until
 from modelrelease.api.crd import crds
 from modelrelease.api.status import ModelReleaseStatus
 from tests.api.builders import phases, release, workload
+from tests.docs.kstatus import status_of
 
 ROOT = Path(__file__).parents[2]
 GATE = {"name": "auc", "metric": {"name": "auc", "min": 0.9}}
@@ -606,7 +607,7 @@ def test_a_status_with_unknown_fields_loses_them_and_is_stored(server: ControlPl
     """An operator that is newer than the CRDs can work; what it lost is gone after a restart only."""
     create(server, namespace, release("newer"))
     patch_status(server, namespace, "newer", '{"status": {"phase": "Gating", "mood": "good"}}')
-    assert read(server, namespace, "mr/newer")["status"] == {"phase": "Gating"}
+    assert read(server, namespace, "mr/newer")["status"] == {"observedGeneration": -1, "phase": "Gating"}
 
 
 def read(server: ControlPlane, namespace: str, name: str) -> Any:
@@ -653,3 +654,11 @@ def patch_status(server: ControlPlane, namespace: str, name: str, patch: str) ->
         "--patch-file=/dev/stdin",
         input=patch,
     )
+
+
+def test_a_release_that_the_operator_has_not_seen_is_not_taken_for_ready(server: ControlPlane, namespace: str) -> None:
+    created = json.loads(create(server, namespace, release(name="unseen"), "-o", "json"))
+    live = json.loads(server.kubectl("get", "mr", "unseen", "-n", namespace, "-o", "json"))
+    assert live["status"] == {"observedGeneration": -1}
+    assert [status_of(created), status_of(live)] == ["InProgress", "InProgress"]
+    ModelReleaseStatus.model_validate(live["status"])

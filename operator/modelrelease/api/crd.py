@@ -7,7 +7,7 @@ that is not known here is an error, so nothing that a model promises gets lost o
 Defaults: the schema carries those of plain values in the spec, so that the live object shows what holds and a newer
 operator with another default does not change what an existing release does. It carries none for lists and objects
 (an absent `checks` means "those of the runtime"), none where the policy or the runtime decides, none for replicas (an
-autoscaler owns them), and none in status (only the operator writes it).
+autoscaler owns them), and none in status (only the operator writes it) but the generation that it has not seen.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ _KEPT = frozenset(
 )
 _DROPPED = frozenset({"title", *LATE_DEFAULT})
 _LEAVES = (str, bool, int, float)
+_UNSEEN = {"observedGeneration": -1}
+"""Status of a release that the operator has not seen. Without it those who wait by kstatus's rules, Flux for example,
+take an object that says nothing for one that is ready."""
 _DNS_LABEL_MESSAGE = "lower-case letters, digits and hyphens only, starting with a letter and not ending with a hyphen"
 
 
@@ -130,7 +133,10 @@ def _model_release() -> dict[str, Any]:
         "evaluation gates, in phases, compared with the version that serves today, and back at once when it is worse.",
         {
             "spec": ("What should run and how it gets there.", structural(ModelReleaseSpec, defaults=True)),
-            "status": ("What the operator knows and decided.", structural(ModelReleaseStatus, defaults=False)),
+            "status": (
+                "What the operator knows and decided.",
+                structural(ModelReleaseStatus, defaults=False) | {"default": _UNSEEN},
+            ),
         },
         name_rules,
     )
