@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import click
 import yaml
@@ -33,6 +33,7 @@ RELEASES, RECORDS, APPROVALS = "modelreleases", "releaserecords", "releaseapprov
 NAME_LABEL = "modelrelease.dev/name"
 COMMAND_ANNOTATION = "modelrelease.dev/command"
 REQUEST_TIMEOUT_S = 15
+PAGE = 500
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORBIDDEN = re.compile(
@@ -100,6 +101,10 @@ class Cluster:
         """One ModelRelease of the namespace. Raises ClusterError."""
         return self.get(self.path(RELEASES, name))
 
+    def start_items(self, path: str) -> Listing:
+        """Begin to read all objects of a list."""
+        return Listing(self, path, self.start(_page(path)))
+
     def watch(self, path: str) -> Iterator[Object]:
         """Events of a watch (`type`, `object`) as they come, until the API server ends it.
 
@@ -142,7 +147,7 @@ class Cluster:
         path = f"{root}{where}/{plural}" + (f"/{name}" if name else "")
         return f"{path}?{urlencode(query)}" if query else path
 
-    def of_release(self, plural: str, name: str, *, root: str) -> str:
+    def of_release(self, plural: str, name: str, *, root: str = GROUP_ROOT) -> str:
         """Path of all objects of a kind that carry the release's label."""
         return self.path(plural, root=root, labelSelector=f"{NAME_LABEL}={name}")
 
@@ -158,6 +163,29 @@ class Cluster:
             )
         except OSError as error:
             raise ClusterError(f"{self.program}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list that is being read, in pages."""
+
+    cluster: Cluster
+    path: str
+    first: Reading
+
+    def all(self) -> list[Object]:
+        """Its objects. Raises ClusterError."""
+        page = self.first.value()
+        found: list[Object] = list(page.get("items") or ())
+        while more := (page.get("metadata") or {}).get("continue"):
+            page = self.cluster.get(_page(self.path, more))
+            found += page.get("items") or ()
+        return found
+
+
+def _page(path: str, more: str = "") -> str:
+    joined = "&" if "?" in path else "?"
+    return f"{path}{joined}limit={PAGE}" + (f"&continue={quote(more)}" if more else "")
 
 
 def connect(namespace: str | None = None, kubeconfig: str | None = None, context: str | None = None) -> Cluster:

@@ -16,6 +16,11 @@ import click
 
 VERBS: Mapping[str, tuple[str, str]] = {
     "status": ("modelrelease.cli.status", "Show a release: who is hurt, what to do, what comes next, why."),
+    "list": ("modelrelease.cli.listing", "List releases; those that need somebody come first."),
+    "history": ("modelrelease.cli.history", "Show how the rollouts of a release ended."),
+    "record": ("modelrelease.cli.record", "Show how one rollout went, and check the chain of records."),
+    "explain": ("modelrelease.cli.explain", "Show what would move a release."),
+    "where": ("modelrelease.cli.where", "Show which releases serve or try a model version."),
     "promote": ("modelrelease.cli.commands:promote", "Go on without waiting for time or evidence."),
     "abort": ("modelrelease.cli.commands:abort", "Send the candidate's traffic back, and do not try it again."),
     "pause": ("modelrelease.cli.commands:pause", "Keep the candidate's weight from rising."),

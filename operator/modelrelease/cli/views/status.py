@@ -27,10 +27,15 @@ _PODS, _CHANGES, _COMMANDS = 12, 8, 3
 def render(release: Release, now: datetime, canvas: Canvas) -> str:
     """The whole screen, without a line break at its end."""
     seen = explain(release.status, release.known, now)
-    lines = [_first(release, seen, now, canvas), *_needed(seen, canvas), *_unfitting(release, seen, now, canvas)]
+    lines = head(release, seen, now, canvas)
     for block in (_why, _also, _pods, _route, _changes, _gates, _approvals, _commands, _notes):
         lines += block(release, now, canvas)
     return "\n".join(lines)
+
+
+def head(release: Release, seen: Explanation, now: datetime, canvas: Canvas) -> list[str]:
+    """Who is hurt, what has to be done, what comes next."""
+    return [_first(release, seen, now, canvas), *_needed(seen, canvas), *_unfitting(release, seen, now, canvas)]
 
 
 def title(phase: str) -> str:
