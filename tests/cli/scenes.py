@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from modelrelease.api.reasons import Reason
+from modelrelease.api.record import PreviousRecord
 from modelrelease.api.status import CandidateStatus, Stage, TimelineEntry
 from modelrelease.cli.changes import changes
-from modelrelease.cli.views.values import Pod, Release
+from modelrelease.cli.views.values import Pod, Record, Release
+from modelrelease.core import record
 from modelrelease.core.evidence import Counts
 from modelrelease.core.explain import Known
 from modelrelease.core.observation import Lookup, PodFault, RegistryView, RouteView, Samples, Unavailable
@@ -159,6 +161,21 @@ def _first_blocked() -> builders.Release:
     status = told.status.model_copy(update={"stable": None})
     told = replace(told, status=status)
     return told.fault(PodFault.CRASH_LOOP, crashes=3).decided()
+
+
+def records() -> tuple[Release, tuple[Record, ...]]:
+    """A release that has rolled back twice (a gate, then a check), and its records, oldest first."""
+    blocked, returned = _blocked(), _returned().later(3600).decided()
+    place = record.Place("crm", "churn", "0b4c9a52-7f0e-4a3c-9a0e-1d6f1c2b3a4d", 1)
+    out: list[Record] = []
+    for number, told in enumerate((blocked, returned), 1):
+        [ending] = told.status.endings[-1:]
+        before = None
+        if out:
+            before = PreviousRecord(name=out[-1].name, digest=record.digest(out[-1].spec))
+        spec = record.spec_of(ending, replace(place, sequence=number, previous=before))
+        out.append(Record(ending.name, spec, ("rolledback to log: Delivered",)))
+    return scene(returned).release, tuple(out)
 
 
 SCENES: Mapping[str, Callable[[], Scene]] = {

@@ -78,18 +78,20 @@ def places_of(release: Release, model: str, version: str, models: Mapping[tuple[
 
     status, spec = release.status, release.known.spec
     out: list[Place] = []
+    step = status.summary.step
+    phase = status.phase if step == "-" else f"{status.phase}, {step}"
 
     def is_of(key: str, number: str) -> bool:
         ran = models.get((release.namespace, f"{release.name}-{key}"), release.model)
         return ran == model and version in ("", number)
 
     def add(role: str, number: str, weight: int, since: datetime | None, words: str = "") -> None:
-        out.append(Place(release.namespace, release.name, number, role, weight, status.phase, since, words))
+        out.append(Place(release.namespace, release.name, number, role, weight, phase, since, words))
 
     if (stable := status.stable) is not None and is_of(stable.key, stable.version):
         add("serves", stable.version, told.weight(status, stable), stable.promoted_at)
     if (candidate := status.candidate) is not None and is_of(candidate.key, candidate.version):
-        add("tried", candidate.version, told.weight(status, candidate), candidate.started_at, status.summary.step)
+        add("tried", candidate.version, told.weight(status, candidate), candidate.started_at)
     if (previous := status.previous) is not None and is_of(previous.key, previous.version):
         add("kept", previous.version, 0, previous.replaced_at, "for a return by command rollback")
     known = {place.version for place in out}

@@ -209,6 +209,8 @@ _BY_A_PERSON = frozenset({Reason.ABORTED.value, Reason.ROLLBACK_REQUESTED.value}
 
 def _to_do(status: ModelReleaseStatus, users: Users, known: Known, now: datetime) -> tuple[Urgency, str]:
     phase, reason = phase_of(status), reason_of(status)
+    if not status.conditions:
+        return Urgency.SOON, "see whether the operator runs: it has said nothing of this release yet"
     role = status.candidate or status.stable
     words = {"name": known.name, "pods": _pods(known, role), "where": f"-n {known.namespace}"}
     if users is Users.HURT:

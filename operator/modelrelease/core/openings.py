@@ -57,7 +57,7 @@ def _at_rest(status: ModelReleaseStatus, known: Known, now: datetime) -> tuple[O
                 "another version",
                 f"v{failed.version} failed {clock(failed.since, now)}: {failed.message}",
                 f"a version other than v{failed.version}, or other rules, or its quarantine lifted",
-                could=f"set spec.model.version, or kubectl modelrelease retry {known.name} -n {known.namespace}",
+                could=f"set spec.model.version, or try it again: kubectl modelrelease retry {known.name} -n {known.namespace}",
             ),
         )
     return _unnamed(status, known, now)
@@ -75,7 +75,7 @@ def _unnamed(status: ModelReleaseStatus, known: Known, now: datetime) -> tuple[O
 def _people(status: ModelReleaseStatus, known: Known) -> list[Opening]:
     out = []
     if status.paused:
-        resume = f"kubectl modelrelease resume {known.name} -n {known.namespace}"
+        resume = f"let it go on: kubectl modelrelease resume {known.name} -n {known.namespace}"
         out.append(Opening("a person", "paused by command", "resumed", could=resume))
     if known.spec is not None and known.spec.suspend:
         could = "set spec.suspend to false"
@@ -108,7 +108,9 @@ def _pods(status: ModelReleaseStatus, candidate: CandidateStatus, known: Known, 
         seen = f"{candidate.ready} of {candidate.replicas} ready" + (
             f": {fault}" if fault and "ready" not in fault else ""
         )
-        could = f"kubectl describe pods -n {known.namespace} -l modelrelease.dev/revision={candidate.revision}"
+        could = (
+            f"look closer: kubectl describe pods -n {known.namespace} -l modelrelease.dev/revision={candidate.revision}"
+        )
         out.append(Opening(f"pods of v{candidate.version}", seen, f"{candidate.replicas} ready", likely, could))
     return out
 

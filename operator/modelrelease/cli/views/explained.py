@@ -40,6 +40,7 @@ def _fields(item: Opening, canvas: Canvas) -> list[str]:
 
 
 def _field(name: str, words: str, canvas: Canvas) -> list[str]:
-    body = Canvas(canvas.width - 6)
-    first, *rest = wrapped(words, body)
-    return [f"     {name.ljust(_FIELD)}{first}", *(f"     {' ' * _FIELD}{line}" for line in rest)]
+    words, blank, command = words.partition(" kubectl ")  # a command stands in a line of its own, to be copied
+    first, *rest = wrapped(words, Canvas(canvas.width - 6))
+    lines = [f"     {name.ljust(_FIELD)}{first}", *(f"     {' ' * _FIELD}{line}" for line in rest)]
+    return [*lines, f"       {blank.strip()} {command}"] if command else lines

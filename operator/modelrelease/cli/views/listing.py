@@ -40,7 +40,20 @@ def releases(found: Sequence[Release], now: datetime, canvas: Canvas, *, everywh
         ((explain(item.status, item.known, now), item) for item in found),
         key=lambda pair: (pair[0].urgency, pair[1].namespace, pair[1].name),
     )
-    rows: list[Line] = [_header("NAMESPACE" if everywhere else "", *_COLUMNS)]
+    step = "STEP" if canvas.width >= _ROOMY else ""
+    names = (
+        "NAMESPACE" if everywhere else "",
+        "NAME",
+        "USERS",
+        "SERVING",
+        "CANDIDATE",
+        "PHASE",
+        step,
+        "WEIGHT",
+        "FOR",
+        "WHY",
+    )
+    rows: list[Line] = [_header(*names)]
     for seen, item in told_of:
         summary = item.status.summary
         since = _age(now, summary.since)
@@ -52,10 +65,10 @@ def releases(found: Sequence[Release], now: datetime, canvas: Canvas, *, everywh
                 summary.serving,
                 summary.candidate,
                 Cell(item.status.phase, paint_of(seen.urgency)),
-                summary.step,
+                summary.step if step else "",
                 summary.weight,
                 since,
-                summary.why,
+                item.status.message or summary.why,
             ]
         )
     needed = [seen for seen, _ in told_of if seen.ill]
@@ -66,9 +79,6 @@ def releases(found: Sequence[Release], now: datetime, canvas: Canvas, *, everywh
         tail = ["", words + (f", users of {now_hurt} are hurt" if now_hurt else "")]
     whys = [seen.ill for seen, _ in told_of]
     return "\n".join([*_table(rows, canvas, whys), *tail])
-
-
-_COLUMNS = ("NAME", "USERS", "SERVING", "CANDIDATE", "PHASE", "STEP", "WEIGHT", "FOR", "WHY")
 
 
 def history(release: Release, records: Sequence[Record], now: datetime, canvas: Canvas) -> str:
@@ -121,7 +131,7 @@ def _table(rows: Sequence[Sequence[Cell | str]], canvas: Canvas, whys: Sequence[
     width = len(rows[0])
     if canvas.width >= _ROOMY:
         return columns(rows, canvas.width, gives=(width - 1, 1))
-    head, *lines = columns([row[: width - 1] for row in rows], canvas.width, gives=(1, 6))
+    head, *lines = columns([row[: width - 1] for row in rows], canvas.width, gives=(6, 1))
     out = [head]
     for row, line, why in zip(rows[1:], lines, whys, strict=True):
         last = row[width - 1]
