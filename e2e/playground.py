@@ -119,7 +119,7 @@ class Playground:
 
 
 def manifest(stack: Stack) -> dict[str, Any]:
-    """The release of the tutorial, at version 1: the demo's, behind a hostname of its own, on no GPU, and with less time
+    """The release of the tutorial, at version 1: the demo's, behind a hostname of its own, on no GPU, with less time
     for requests in flight, as nobody streams."""
     made = digits(stack, 1)
     made["metadata"]["namespace"] = NAMESPACE
