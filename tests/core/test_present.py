@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from modelrelease.api.reasons import CONDITIONS
+from modelrelease.api.reasons import CONDITIONS, Reason
 from modelrelease.api.status import (
     ArmStatus,
     CheckStatus,
@@ -21,7 +21,7 @@ from modelrelease.api.status import (
 )
 from modelrelease.core.evidence import Counts
 from modelrelease.core.fit import fit
-from modelrelease.core.observation import PodFault, Poll, RegistryView, RouteView, Samples
+from modelrelease.core.observation import PodFault, Poll, RegistryView, RouteView, Samples, Unavailable
 from tests.core.builders import FAILING, HEALTHY, NOW, SILENT, Release, arm, fresh, idle, polls, release, revision
 
 
@@ -127,6 +127,17 @@ def test_missing_data_is_a_condition() -> None:
     assert condition(case, "EvidenceAvailable") == ("False", "PrometheusUnreachable")
 
 
+def test_an_outage_goes_on_for_a_process_that_has_read_nothing_yet() -> None:
+    """Else it would be over for a moment, and begin anew."""
+    away = release(0).see(samples=SILENT).later(5).decided()
+    unread = Unavailable(Reason.NO_DATA, "Prometheus has not been read yet", away.later(60).now)
+    after = away.later(60).see(samples=Samples((), unread)).decided()
+    assert condition(after, "EvidenceAvailable") == ("False", "NoData")
+    message = next(item.message for item in after.status.conditions if item.type == "EvidenceAvailable")
+    assert message.endswith("no evidence since 2026-01-01 12:00:05 UTC")
+    assert condition(after.see(samples=HEALTHY).decided(), "EvidenceAvailable") == ("True", "EvidenceAvailable")
+
+
 def test_the_fault_of_a_pod_is_the_reason_of_its_condition() -> None:
     case = release(0, Stage.STARTING).fault(PodFault.UNSCHEDULABLE).decided()
     assert condition(case, "CandidateReady") == ("False", "Unschedulable")
@@ -163,6 +174,15 @@ def test_counts_alone_are_written_at_most_once_a_minute() -> None:
     times = [status.refreshed_at for status in written if status.refreshed_at is not None]
     assert 4 <= len(times) <= 6
     assert min(after - before for before, after in pairwise(times)) >= timedelta(seconds=60)
+
+
+def test_what_was_counted_last_is_written_in_the_end_though_no_request_follows() -> None:
+    case = release(0).see(samples=polls(Counts(10, 0), Counts(90, 0), number=1)).later(5).decided()
+    waiting = case.see(samples=polls(Counts(10, 0), Counts(90, 0), number=2)).later(5).decision()
+    assert waiting.status is case.status
+    assert waiting.wake_at is not None
+    late = replace(case, now=waiting.wake_at).see(samples=polls(Counts(10, 0), Counts(90, 0), number=2)).decided()
+    assert late.status.checks[0].canary.total == 20  # type: ignore[union-attr]
 
 
 def test_the_message_of_a_phase_does_not_change_with_every_poll() -> None:

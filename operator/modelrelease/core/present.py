@@ -66,7 +66,10 @@ def worth_writing(before: ModelReleaseStatus, after: ModelReleaseStatus, draft: 
     """
     if _significant(before) == _significant(after) and not draft.store:
         last = before.refreshed_at
-        if _volatile(before) == _volatile(after) or (last is not None and draft.now - last < REFRESH_EVERY):
+        if _volatile(before) == _volatile(after):
+            return before
+        if last is not None and draft.now - last < REFRESH_EVERY:
+            draft.wake(last + REFRESH_EVERY)  # nobody else might: the last requests of a canary may be the last of all
             return before
     return after.model_copy(update={"sequence": max(before.sequence, draft.obs.fence) + 1, "refreshed_at": draft.now})
 

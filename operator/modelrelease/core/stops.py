@@ -196,7 +196,9 @@ def missing_data(draft: Draft) -> Unavailable | None:
         return problem
     unexposed = draft.weight(draft.candidate.slot) == 0
     young = problem.since is not None and draft.now - problem.since < NO_DATA_PATIENCE
-    return None if unexposed or young else problem
+    told = any(item.type == "EvidenceAvailable" and item.status == "False" for item in draft.status.conditions)
+    # an outage that was told goes on for a process that has not read anything yet
+    return None if unexposed or (young and not told) else problem
 
 
 def evidence_stop(draft: Draft, *, patient: bool = True) -> Why | None:
