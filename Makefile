@@ -8,14 +8,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo playground test check format crds docs lock bench images binaries clean
+.PHONY: help demo playground test check format crds docs lock bench images binaries clean install-manifest docs-metrics
 
 # They mostly wait, so a second cluster beside the first halves the time.
 INSIDE := $(PY) -m e2e.cluster run -- $(abspath $(PY)) -m pytest -q -m inside
 BESIDE := e2e/test_argocd.py e2e/test_outages.py
 
 help: ## Say what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(STAMP) ## Bring up a real cluster and release models under real traffic (first time up to 20 minutes, then 5)
 	@$(PY) -m e2e.demo
@@ -62,6 +62,9 @@ bench: $(STAMP) ## Measure the statistics again and write the tables of docs/sta
 
 docs-metrics: $(STAMP) ## Write the table of metrics in docs/operating.md
 	@$(PY) -m modelrelease.engine.metrics_page docs/operating.md
+
+install-manifest: $(STAMP) ## Render the chart into dist/install.yaml, for kubectl apply -f
+	@$(PY) -m e2e.install_manifest dist/install.yaml
 
 images: $(STAMP) ## Build the images of the operator and of the model server
 	@$(PY) -m e2e.images
