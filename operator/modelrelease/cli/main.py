@@ -28,6 +28,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "skip": ("modelrelease.cli.commands:skip", "End the present phase's waits for time and evidence."),
     "retry": ("modelrelease.cli.commands:retry", "Lift the quarantine of a version that failed."),
     "rollback": ("modelrelease.cli.commands:rollback", "Go back to the version that serves, or served before."),
+    "lint": ("modelrelease.cli.lint", "Check releases and policies without a cluster."),
     "simulate": ("modelrelease.cli.simulate", "Play a rollout many times against chance, before it meets users."),
     "replay": ("modelrelease.cli.replay", "Judge the stored evidence of a release again, and explain the verdict."),
     "completion": ("modelrelease.cli.completion", "Print the completion script of a shell."),
