@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ def test_the_index_names_every_page() -> None:
     named = {(DOCS / link.partition("#")[0]).resolve() for link in links(index) if "://" not in link}
     missing = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if page not in {*named, index}]
     assert not missing, f"docs/index.md does not name {missing}"
+
+
+def test_alerts_link_to_what_is_there() -> None:
+    alerts = (ROOT / "charts" / "modelrelease" / "files" / "alerts.yaml").read_text(encoding="utf-8")
+    found = re.findall(r"DOCS/(\S+\.md)#([a-z]+)", alerts)
+    assert found
+    missing = [f"{page}#{anchor}" for page, anchor in found if not _leads(DOCS / "index.md", f"{page}#{anchor}")]
+    assert not missing
 
 
 @pytest.mark.parametrize(
