@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelrelease.core.observation import PodFacts, PodFault, RouteView, SlotView, Workload
-from modelrelease.core.render import NAME_LABEL, REVISION_LABEL
+from modelrelease.core.render import MANAGED_BY, NAME_LABEL, REVISION_LABEL
 from modelrelease.core.revision import Revision, from_data
 
 from .hardware import hardware_of
@@ -62,6 +62,16 @@ def owned_by(obj: Json, uid: str) -> bool:
     """Whether the object with this uid is the controller of obj."""
     owners = obj["metadata"].get("ownerReferences") or ()
     return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
+
+
+def belongs(obj: Json, uid: str, release: str) -> bool:
+    """Whether obj is a child of this release: owned by it, or left behind by `kubectl delete --cascade=orphan`.
+
+    What a former release of the name left behind has its labels and no owner; it is taken over.
+    """
+    labels, owners = _labels(obj), obj["metadata"].get("ownerReferences") or ()
+    left = labels.get(NAME_LABEL) == release and labels.get(MANAGED_BY) == "modelrelease"
+    return owned_by(obj, uid) or (left and not owners)
 
 
 def revision_from(controller_revision: Json) -> Revision:

@@ -31,6 +31,7 @@ from modelrelease.clients.kube import (
     KubeError,
     Object,
 )
+from modelrelease.clients.views import owned_by
 from modelrelease.core import shared_route
 from modelrelease.core.drift import covers
 from modelrelease.core.render import REVISION_LABEL, SEQUENCE, Child, labels
@@ -120,7 +121,8 @@ class Applier:
         if found is not None:
             if sequence_of(found) > sequence:
                 raise Fenced(f"{child.kind} {child.name} was written under a later decision")
-            if _says(found, child) or self._was_altered(live, child, found):
+            says = _says(found, child) or self._was_altered(live, child, found)
+            if says and owned_by(found, metadata["uid"]):
                 return
         base = new(child) if found is None else dict(child.body)
         state = {} if found is None else {name: found["metadata"][name] for name in ("uid", "resourceVersion")}
@@ -195,8 +197,10 @@ class Applier:
                 await self._kube.delete(
                     CONTROLLER_REVISION, namespace, name, uid=metadata["uid"], resource_version=version
                 )
-            elif outcome != known:
-                body = {"metadata": {"annotations": {OUTCOME: outcome}, "resourceVersion": version}}
+            elif outcome != known or not owned_by(item, live.release["metadata"]["uid"]):
+                owners = [owner(live.release)]
+                stamp = {"annotations": {OUTCOME: outcome}, "ownerReferences": owners, "resourceVersion": version}
+                body = {"metadata": stamp}
                 await self._kube.patch(CONTROLLER_REVISION, namespace, name, body)
 
 

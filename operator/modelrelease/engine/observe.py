@@ -133,10 +133,10 @@ class Observer:
         deployments += await self._unlabelled(DEPLOYMENT, release, status, deployments)
         records += await self._unlabelled(CONTROLLER_REVISION, release, status, records)
         found = [*deployments, *(item for item in by_name if item is not None and not _same(item, shared))]
-        objects = {(item["kind"], item["metadata"]["name"]): item for item in found if views.owned_by(item, uid)}
-        foreign = [item for item in [*found, *records] if not views.owned_by(item, uid)]
+        objects = {(item["kind"], item["metadata"]["name"]): item for item in found if views.belongs(item, uid, name)}
+        foreign = [item for item in [*found, *records] if not views.belongs(item, uid, name)]
         own_records = sorted(
-            (item for item in records if views.owned_by(item, uid)), key=lambda item: -int(item["revision"])
+            (item for item in records if views.belongs(item, uid, name)), key=lambda item: -int(item["revision"])
         )
         revisions: dict[str, Revision] = {}
         outcomes: dict[str, str | None] = {}
