@@ -51,13 +51,14 @@ def _at_rest(status: ModelReleaseStatus, known: Known, now: datetime) -> tuple[O
     if phase_of(status) is Phase.PROMOTED and reason_of(status) in (Reason.PROMOTED, Reason.DRAINING):
         return ()
     failed = status.quarantine[0] if status.quarantine else None
+    retry = f"kubectl modelrelease retry {known.name} -n {known.namespace}"
     if phase_of(status) in (Phase.ROLLED_BACK, Phase.BLOCKED) and failed is not None:
         return (
             Opening(
                 "another version",
                 f"v{failed.version} failed {clock(failed.since, now)}: {failed.message}",
                 f"a version other than v{failed.version}, or other rules, or its quarantine lifted",
-                could=f"set spec.model.version, or try it again: kubectl modelrelease retry {known.name} -n {known.namespace}",
+                could=f"set spec.model.version, or try it again: {retry}",
             ),
         )
     return _unnamed(status, known, now)
