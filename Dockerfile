@@ -2,6 +2,8 @@
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
+# Of the Kubernetes client only what reads credentials is used; its generated models and APIs, which it imports when they
+# are asked for, are 120 MB. kopf asks for three of them. tests/cluster/test_image_client.py runs what is left.
 WORKDIR /build
 COPY requirements.lock requirements-build.lock ./
 RUN python3 -m venv /opt/venv && python3 -m venv /opt/builder \
@@ -12,6 +14,10 @@ RUN python3 -m venv /opt/venv && python3 -m venv /opt/builder \
  && /opt/venv/bin/pip uninstall -q -y pip setuptools \
  && find /opt/venv -type d -name tests -prune -exec rm -rf {} + \
  && find /opt/venv -name '*.pyi' -delete \
+ && find /opt/venv/lib/python3*/site-packages/kubernetes -type f -regex '.*/client/\(models\|api\)/.*' \
+      ! -name __init__.py ! -path '*/kubernetes/client/models/v1_object_meta.py' \
+      ! -path '*/kubernetes/client/models/v1_owner_reference.py' \
+      ! -path '*/kubernetes/client/models/v1_managed_fields_entry.py' -delete \
  && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 COPY pyproject.toml LICENSE ./
 COPY operator ./operator
