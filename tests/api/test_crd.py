@@ -89,6 +89,7 @@ def test_defaults_are_plain_values_and_only_those_that_nobody_else_decides() -> 
     assert defaults == {
         ".spec.workload.runtime": "http",
         ".spec.gates[].advisory": False,
+        ".spec.gates[].after.promotedFor": "0s",
         ".spec.gates[].onRevoked": "Hold",
         ".spec.gates[].after.promotedFor": "0s",
         ".spec.gates[].slices.match": "slice/*",
