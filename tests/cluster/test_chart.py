@@ -36,6 +36,7 @@ OPERATOR_RULES = {
     ("monitoring.coreos.com", "podmonitors"): "get create patch",
     ("", "pods"): "get list",
     ("", "nodes"): "get",
+    ("", "namespaces"): "get",
     ("discovery.k8s.io", "endpointslices"): "list",
     ("events.k8s.io", "events"): "create",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -65,6 +65,8 @@ class FakeRegistry:
     aliases: dict[str, str] = field(default_factory=dict)
     problem: Unavailable | None = None
     write_problem: Unavailable | None = None
+    search_problem: Unavailable | None = None
+    unseen: frozenset[str] = frozenset()
     status: str = "READY"
     bug: bool = False
     calls: list[tuple[float, str, str]] = field(default_factory=list)
@@ -87,6 +89,19 @@ class FakeRegistry:
         if alias not in self.aliases:
             return Missing(Reason.ALIAS_NOT_FOUND, "no such alias")
         return AliasTarget(self.aliases[alias], now())
+
+    def read_aliases(
+        self, wanted: Collection[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], AliasTarget | Missing] | Unavailable:
+        self._note("aliases", " ".join(sorted(f"{model}/{alias}" for model, alias in wanted)))
+        if problem := self.problem or self.search_problem:
+            return problem
+        gone = Missing(Reason.ALIAS_NOT_FOUND, "no such alias")
+        return {
+            (model, alias): AliasTarget(self.aliases[alias], now()) if alias in self.aliases else gone
+            for model, alias in wanted
+            if model not in self.unseen
+        }
 
     def write_alias(self, write: AliasWrite) -> Alias:
         self._note("write", f"{write.alias}={write.version}")
@@ -465,3 +480,113 @@ async def test_one_model_that_may_not_be_read_keeps_no_other_from_being_read(wor
     await asyncio.sleep(0.5)
 
     assert isinstance(world.refresher.view(B).versions["8"], ModelVersion)
+
+
+# -- aliases, polled together --
+def following(model: str, alias: str = "champion") -> RegistryWant:
+    """What a release wants that follows an alias."""
+    return RegistryWant(model, frozenset(), frozenset({alias}), timedelta(seconds=60))
+
+
+async def test_fifty_aliases_are_polled_in_one_call_and_seen_within_a_minute(world: World) -> None:
+    world.registry.aliases["champion"] = "6"
+    keys = [("team", f"r{number}") for number in range(50)]
+    for number, key in enumerate(keys):
+        world.refresher.want(key, following(f"m{number % 20}"))
+    await asyncio.sleep(1)
+    world.registry.calls.clear()
+    await asyncio.sleep(31)
+    world.registry.aliases["champion"] = "7"
+    await asyncio.sleep(60)
+
+    assert [(time, what) for time, what, _ in world.registry.calls] == [
+        (30, "aliases"),
+        (60, "aliases"),
+        (90, "aliases"),
+    ]
+    views = [world.refresher.view(key).aliases for key in keys]
+    assert views == [{"champion": AliasTarget("7", at(90))}] * 50
+
+
+async def test_an_alias_that_the_poll_does_not_tell_is_read_singly_and_later_together_again(world: World) -> None:
+    world.registry.unseen = frozenset({"m2"})
+    world.registry.aliases["champion"] = "6"
+    for model in ("m1", "m2", "m3"):
+        world.refresher.want(("team", model), following(model))
+    await asyncio.sleep(100)
+
+    seen = world.refresher.view(("team", "m2")).aliases
+    assert isinstance(seen["champion"], AliasTarget)
+    assert world.registry.times("aliases") == [0, 30, 60, 90]
+    assert world.registry.times("alias") == [0, 30, 60, 90]
+    world.registry.unseen = frozenset()
+    await asyncio.sleep(700)
+    world.registry.calls.clear()
+    await asyncio.sleep(60)
+    assert {what for _, what, _ in world.registry.calls} == {"aliases"}
+
+
+async def test_where_searching_is_refused_every_alias_is_read_singly(world: World) -> None:
+    world.registry.search_problem = Unavailable(Reason.REGISTRY_UNAUTHORIZED, "does not allow this (HTTP 403)")
+    world.registry.aliases["champion"] = "6"
+    for model in ("m1", "m2"):
+        world.refresher.want(("team", model), following(model))
+    await asyncio.sleep(100)
+
+    assert world.registry.times("aliases") == [0]
+    assert len(world.registry.times("alias")) == 2 * 4
+    for model in ("m1", "m2"):
+        assert world.refresher.view(("team", model)).aliases == {"champion": AliasTarget("6", at(90))}
+
+
+async def test_an_outage_is_told_of_every_polled_alias_and_probed_by_one(world: World) -> None:
+    world.registry.problem = Down(Reason.REGISTRY_UNREACHABLE, "the registry refuses connections")
+    for model in ("m1", "m2", "m3"):
+        world.refresher.want(("team", model), following(model))
+    await asyncio.sleep(10)
+
+    for model in ("m1", "m2", "m3"):
+        assert world.refresher.view(("team", model)).aliases == {
+            "champion": replace(world.registry.problem, since=at(0))
+        }
+    assert len(world.registry.calls) <= 5
+    world.registry.problem = None
+    world.registry.aliases["champion"] = "6"
+    await asyncio.sleep(60)
+    assert all(
+        isinstance(world.refresher.view(("team", m)).aliases["champion"], AliasTarget) for m in ("m1", "m2", "m3")
+    )
+
+
+async def test_an_alias_to_be_moved_is_moved_beside_the_poll(world: World) -> None:
+    world.registry.aliases["champion"] = "6"
+    world.refresher.want(("team", "x"), following("m1"))
+    world.refresher.want(("team", "y"), following("m2"))
+    world.refresher.want(A, want(aliases=("prod",), write=AliasWrite("m", "prod", "7", None)))
+    await asyncio.sleep(1)
+
+    assert ("write", "prod=7") in [(what, name) for _, what, name in world.registry.calls]
+    assert world.refresher.view(A).aliases == {"prod": AliasTarget("7", at(0))}
+    assert world.registry.times("aliases") == [0]
+
+
+# -- versions that merely serve --
+async def test_a_version_that_merely_serves_is_read_about_daily(world: World) -> None:
+    rests = replace(want("7", aliases=("champion",)), rarely=frozenset({"7"}))
+    world.refresher.want(A, rests)
+    await asyncio.sleep(3600)
+    assert len(world.registry.times("version")) == 1, "within an hour of the start"
+    await asyncio.sleep(3 * 86400)
+
+    assert len(world.registry.times("version")) == 4
+    assert isinstance(world.refresher.view(A).versions["7"], ModelVersion), "it is believed all the time"
+    assert len(world.registry.times("alias")) > 8000
+
+
+async def test_a_rollout_is_not_kept_waiting_by_one_that_merely_serves_the_version(world: World) -> None:
+    world.refresher.want(A, replace(want("7"), rarely=frozenset({"7"})))
+    await asyncio.sleep(1)
+    world.refresher.want(B, want("7"))
+    await asyncio.sleep(1)
+
+    assert "7" in world.refresher.view(B).versions

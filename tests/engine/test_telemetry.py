@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -135,6 +135,11 @@ class Registry:
 
     def read_alias(self, model: str, alias: str) -> AliasTarget | Missing | Unavailable:
         return AliasTarget("7", AT)
+
+    def read_aliases(
+        self, wanted: Collection[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], AliasTarget | Missing] | Unavailable:
+        return {pair: AliasTarget("7", AT) for pair in wanted}
 
     def write_alias(self, write: AliasWrite) -> AliasTarget | Missing | Unavailable:
         return Unavailable(Reason.REGISTRY_UNREACHABLE, "no route")

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     TEMPLATE_REFUSED = "TemplateRefused"
     POLICY_NOT_FOUND = "PolicyNotFound"
+    POLICY_UNREADABLE = "PolicyUnreadable"
     NAME_CONFLICT = "NameConflict"
     NOT_APPLIED = "NotApplied"
     CUSTOM_QUERIES_NOT_ALLOWED = "CustomQueriesNotAllowed"

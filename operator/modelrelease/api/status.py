@@ -248,6 +248,9 @@ class CheckStatus(StatusModel):
         None, description="Share of the candidate's requests in this phase that ran on hardware which stable lacks."
     )
     pods: Sentence | None = Field(None, description="Whether one of several pods is to blame, once a rollback is near.")
+    origin: Annotated[str, Field(max_length=63)] | None = Field(
+        None, description="Where the check comes from: spec, runtime (its default checks), or the name of a policy."
+    )
     query: str | None = Field(
         None, max_length=512, description="PromQL that shows the counters of bad requests, by revision."
     )

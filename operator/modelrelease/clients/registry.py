@@ -13,12 +13,12 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 SOURCE_SCHEMES = frozenset(["models", "runs", "mlflow-artifacts", "s3", "gs", "abfss", "hf", "oci", "http", "https"])
 """Where a served model may come from; `file` only where the settings of the operator allow it."""
+
+_PAGE, _PAGES = 1000, 5  # of models; MLflow refuses larger pages
+_FILTER_MAX = 6000  # characters of a filter in a URL: servers and proxies take 8 KiB
 
 _SOURCE = re.compile(r"(?P<scheme>[a-z][a-z0-9+-]*):(?P<rest>/[A-Za-z0-9._~:/@%+=,-]{1,2000})")
 _LOGGED_MODEL = re.compile(r"models:/(m-[A-Za-z0-9]+)(?:/.*)?")
@@ -70,6 +73,7 @@ class RegistryClient:
         self._connection = Connection(endpoint.credentials, BoundedSession, retries=retries)
         self._schemes = SOURCE_SCHEMES | {"file"} if allow_file_sources else SOURCE_SCHEMES
         self._now = now
+        self._no_in = False
 
     def read_version(self, model: str, version: str, parts: frozenset[Part] = frozenset({Part.RUN})) -> Lookup:
         """One version with its metrics, its tags and these parts: 2 GETs and those of the parts, 2 if it is missing.
@@ -102,6 +106,51 @@ class RegistryClient:
         if alias not in aliases:
             return Missing(Reason.ALIAS_NOT_FOUND, f"{model} has no alias {alias!r} in {self._where}")
         return AliasTarget(str(aliases[alias]), self._now())
+
+    def read_aliases(
+        self, wanted: Collection[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], AliasTarget | Missing] | Unavailable:
+        """Where these (model, alias) point: one GET, whatever their number; what it does not tell is absent.
+
+        Models are asked for by name; where the names are too long for one URL, or the registry knows no `IN`, it lists
+        its models, a thousand a page and five pages at most. A model with a quote in its name is never told.
+        """
+        models = {model for model, _ in wanted if "'" not in model}
+        try:
+            found = self._search(models)
+        except self._errors as error:
+            return self._failure(error)
+        read_at = self._now()
+        told: dict[tuple[str, str], AliasTarget | Missing] = {}
+        for model, alias in wanted:
+            aliases = found.get(model)
+            if aliases is None:
+                continue
+            missing = Missing(Reason.ALIAS_NOT_FOUND, f"{model} has no alias {alias!r} in {self._where}")
+            told[model, alias] = AliasTarget(aliases[alias], read_at) if alias in aliases else missing
+        return told
+
+    def _search(self, models: set[str]) -> dict[str, dict[str, str]]:
+        """Aliases by model, of those of `models` that exist and can be seen."""
+        quoted = ",".join(f"'{model}'" for model in sorted(models))
+        names = f"name IN ({quoted})"
+        found: dict[str, dict[str, str]] = {}
+        if len(quote(names)) <= _FILTER_MAX and not self._no_in:
+            try:
+                page = self._models.search_registered_models(names, _PAGE)
+                return {item.name: _alias_names(item) for item in page if item.name in models}
+            except self._rest.RefusedError as error:
+                if _code(error) != "INVALID_PARAMETER_VALUE":
+                    raise
+                self._no_in = True
+        token: str | None = None
+        for _ in range(_PAGES):
+            page = self._models.search_registered_models(None, _PAGE, page_token=token)
+            found |= {item.name: _alias_names(item) for item in page if item.name in models}
+            token = page.token or None
+            if token is None or len(found) == len(models):
+                break
+        return found
 
     def write_alias(self, write: AliasWrite) -> AliasTarget | Missing | Unavailable:
         """Move the alias if it is not there yet and `only_from` allows it; returns where it points afterwards.
@@ -253,6 +302,10 @@ def source_problem(source: str, schemes: Iterable[str] = SOURCE_SCHEMES) -> str 
     if ":" in authority.rpartition("@")[0]:
         return "it contains a password"
     return None
+
+
+def _alias_names(found: Any) -> dict[str, str]:
+    return {str(alias): str(version) for alias, version in dict(found.aliases).items()}
 
 
 def _logged_model(found: Any) -> str | None:

@@ -20,7 +20,7 @@ from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Outcome, StableStatus, Stage
 
-from . import approvals, commands, gates, measures, notice, parity, plan, rebuild, tags
+from . import approvals, commands, gates, measures, notice, parity, plan, policies, rebuild, tags
 from .draft import Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
@@ -141,7 +141,12 @@ def target_of(spec: ModelReleaseSpec | None, obs: Observation) -> Target:
     if obs.policy_missing:
         words = f"ReleasePolicy {obs.policy_missing} does not exist; create it or remove spec.policyRef"
         return Why(Phase.PENDING, Reason.POLICY_NOT_FOUND, words)
-    if wrong := measures.refused(spec, obs.policy):
+    if obs.policies_unread:
+        words = f"{obs.policies_unread}; what serves goes on serving, and no rollout begins"
+        return Why(Phase.PENDING, Reason.POLICY_UNREADABLE, words)
+    if wrong := policies.too_many(policies.rules(spec, obs.policy, obs.enforced)):
+        return Why(Phase.INVALID, Reason.INVALID_SPEC, f"{wrong}; what serves goes on serving; take some away")
+    if wrong := measures.refused(spec, policies.applying(spec, obs.policy, obs.enforced)):
         return Why(Phase.INVALID, Reason.INVALID_SPEC, f"{wrong}; what serves goes on serving; correct it")
     if wrong := measures.forbidden_query(spec, obs.policy):
         return Why(Phase.INVALID, Reason.CUSTOM_QUERIES_NOT_ALLOWED, f"{wrong}; what serves goes on serving")
@@ -151,7 +156,7 @@ def target_of(spec: ModelReleaseSpec | None, obs: Observation) -> Target:
         if not isinstance(held, AliasTarget):
             return _unread(held, f"alias {spec.model.alias} of {spec.model.name}")
         version = held.version
-    found = desired(obs.release, spec, obs.policy, version)
+    found = desired(obs.release, spec, obs.policy, version, enforced=obs.enforced)
     if wrong := gates.approval.unknown_phase(found):
         return Why(Phase.INVALID, Reason.INVALID_SPEC, f"{wrong}; what serves goes on serving; correct it")
     return found
@@ -258,7 +263,8 @@ def _gating(draft: Draft, target: Target) -> None:
             words += "; nothing was deployed; register a better version or edit spec.gates"
         draft.rest(stop.phase, stop.reason, words)
         return
-    if (held := frozen(draft, target) or slot_busy(draft, draft.candidate.revision)) is not None:
+    unread = target if isinstance(target, Why) and target.reason is Reason.POLICY_UNREADABLE else None
+    if (held := unread or frozen(draft, target) or slot_busy(draft, draft.candidate.revision)) is not None:
         draft.rest(held.phase, held.reason, held.message)
         return
     if draft.candidate.recorded:  # as Blocked; a corrected evaluation begins another rollout, with a record of its own

@@ -18,7 +18,7 @@ _LEVELS = (96, 32, 12)  # characters left of each text
 _CONDITION_FACTOR = 4
 _DETAILS = ("dataset", "source", "run", "origin", "read_at", "samples", "champion_samples")
 """Of a gate; a policy's gate bears its name all the same."""
-_EXPLAINS = ("query", "pods", "detectable", "load", "left_out")  # of a check; its message says the most of it
+_EXPLAINS = ("query", "pods", "detectable", "load", "left_out", "origin")  # of a check; its message says the most of it
 
 
 def fit(status: ModelReleaseStatus) -> ModelReleaseStatus:

@@ -6,6 +6,8 @@ here: reading it (engine.readings), judging it (core.checks).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from modelrelease.api.checks import (
     Check,
     CustomCheck,
@@ -19,6 +21,7 @@ from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.presets import PRESETS, Preset, Selector, preset
 
+from .policies import Policy
 from .revision import Revision
 from .wants import Measure, Queries
 
@@ -30,12 +33,11 @@ def measures(asked: Revision, runs: Revision) -> tuple[Measure, ...]:
     return tuple(_measure(check, runs.preset) for check in asked.checks)
 
 
-def refused(spec: ModelReleaseSpec, policy: ReleasePolicySpec | None) -> str | None:
-    """What is wrong with the checks that the spec and its policy ask for; None if they can all be counted."""
+def refused(spec: ModelReleaseSpec, policies: Sequence[Policy]) -> str | None:
+    """What is wrong with the checks that the spec and its policies ask for; None if they can all be counted."""
     known = preset(spec.workload.runtime)
-    of_policy = policy.checks if policy is not None and spec.policy_ref is not None else ()
-    where = f"ReleasePolicy {spec.policy_ref.name}" if spec.policy_ref is not None else ""
-    for place, checks in (("spec.checks", spec.checks), (where, of_policy)):
+    of_policies = ((f"ReleasePolicy {item.name}", item.spec.checks) for item in policies)
+    for place, checks in (("spec.checks", spec.checks), *of_policies):
         for check in checks:
             if lacks := _lacks(check, known):
                 return f"{place}: check {check.name}: {lacks}"

@@ -16,6 +16,7 @@ from modelrelease.api.reasons import Reason
 from modelrelease.api.status import ModelReleaseStatus
 
 from .evidence import Counts
+from .policies import Policy
 from .revision import Revision
 from .version_facts import FileEntry, ModelFile, Part, RunFacts, Unlisted
 
@@ -306,7 +307,8 @@ class Observation:
     """All that one pass saw.
 
     policy: of spec.policyRef, where there is one. spec_error: why the spec could not be read, None when it could.
-    policy_missing: name of a policy that does not exist.
+    policy_missing: name of a policy that does not exist. enforced: policies that hold in the namespace, perhaps
+    that of spec.policyRef among them. policies_unread: why it is not known what is enforced, None when it is.
     revisions: stored ControllerRevisions by key. promoted: keys of revisions this release has promoted, newest first;
     quarantined: keys with a rollback on record (both from the ControllerRevisions, to survive a lost status).
     recorded: names of the ReleaseRecords of ended rollouts that have been seen.
@@ -320,6 +322,8 @@ class Observation:
     namespace: str
     generation: int
     policy: ReleasePolicySpec | None = None
+    enforced: tuple[Policy, ...] = ()
+    policies_unread: str | None = None
     revisions: Mapping[str, Revision] = field(default_factory=dict)
     promoted: tuple[str, ...] = ()
     quarantined: tuple[str, ...] = ()

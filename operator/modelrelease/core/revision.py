@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,6 +32,8 @@ from modelrelease.api.phases import Phase
 from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.presets import Preset, preset
+
+from .policies import Policy, rules
 
 DIGEST_LENGTH = 10
 _FORMAT = 1  # of the canonical form; a change of it renames every revision
@@ -90,24 +92,25 @@ DEFAULT_PHASES = (
 
 
 def desired(
-    release: str, spec: ModelReleaseSpec, policy: ReleasePolicySpec | None, version: str, uri: str = ""
+    release: str,
+    spec: ModelReleaseSpec,
+    policy: ReleasePolicySpec | None,
+    version: str,
+    uri: str = "",
+    enforced: Sequence[Policy] = (),
 ) -> Revision:
     """The revision that the spec asks for, with `version` standing for the version or the alias' target.
 
-    Policy gates and checks are added as <policy>/<name>; phases come from the spec, else the policy, else the default.
+    Policy gates and checks are added as <policy>/<name> (`core.policies`); phases come from the spec, else the policy
+    that it names, else the default.
     """
     known = preset(spec.workload.runtime)
     ports = spec.workload.ports
     http = ports.http if ports else known.http_port
     beside = known.metrics_port if known.metrics_port != known.http_port else http
     metrics = (ports.metrics if ports else None) or beside
-    gates, checks, phases = spec.gates, spec.checks or known.checks, spec.rollout.phases
-    if policy is not None and spec.policy_ref is not None:
-        prefix = spec.policy_ref.name
-        gates += tuple(gate.model_copy(update={"name": f"{prefix}/{gate.name}"}) for gate in policy.gates)
-        checks += tuple(check.model_copy(update={"name": f"{prefix}/{check.name}"}) for check in policy.checks)
-        phases = phases or policy.phases
-    phases = phases or DEFAULT_PHASES
+    held = rules(spec, policy, enforced)
+    gates, checks, phases = held.gates, held.checks, held.phases or DEFAULT_PHASES
     drain = spec.workload.drain_timeout
     runs = {
         "format": _FORMAT,

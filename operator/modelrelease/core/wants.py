@@ -51,12 +51,17 @@ class TagWrite:
     value: str
 
 
+RARELY = timedelta(days=2)
+"""Age up to which a version that merely serves is believed: it is read again at half of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryWant:
     """Which versions and aliases of one model to keep fresh, none of them older than max_age.
 
     endpoint: None where the policy that names it cannot be read: the one that was wanted before, if any. parts: by
-    version what is to be read of it beside metrics and tags; of a version that is not named here, the run.
+    version what is to be read of it beside metrics and tags; of a version that is not named here, the run. rarely: of
+    the versions those that only have to be read about daily.
     """
 
     model: str
@@ -67,6 +72,11 @@ class RegistryWant:
     endpoint: EndpointRef | None = EndpointRef()
     parts: Mapping[str, frozenset[Part]] = field(default_factory=dict)
     tags: tuple[TagWrite, ...] = ()
+    rarely: frozenset[str] = frozenset()
+
+    def age_of(self, kind: str, name: str) -> timedelta:
+        """How old what is known of a version, alias or tag may get."""
+        return RARELY if kind == "version" and name in self.rarely else self.max_age
 
     def parts_of(self, version: str) -> frozenset[Part]:
         """What is to be read of this version."""

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from modelrelease.api.base import GROUP
-from modelrelease.api.policy import ReleasePolicySpec
+from modelrelease.api.policy import Enforce, ReleasePolicySpec
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients import views
@@ -26,6 +26,7 @@ from modelrelease.clients.kube import (
     ENDPOINT_SLICE,
     HTTP_ROUTE,
     MODEL_RELEASE,
+    NAMESPACE,
     POD,
     POD_MONITOR,
     RELEASE_POLICY,
@@ -48,6 +49,7 @@ from modelrelease.core.observation import (
     TemplateVerdict,
     Workload,
 )
+from modelrelease.core.policies import Policy, selects
 from modelrelease.core.render import NAME_LABEL, SEQUENCE, Child, deployment, service_name
 from modelrelease.core.revision import Revision
 
@@ -117,8 +119,14 @@ class Observer:
         status = read_status(release)
         selector = f"{NAME_LABEL}={name}"
         names = [service_name(name, "a"), service_name(name, "b")]
-        (policy, policy_missing, policy_error), records, deployments, pods, slices = await asyncio.gather(
-            self._policy(spec),
+        (
+            (policy, policy_missing, policy_error, enforced, unread),
+            records,
+            deployments,
+            pods,
+            slices,
+        ) = await asyncio.gather(
+            self._policies(spec, namespace),
             self.kube.list(CONTROLLER_REVISION, namespace, selector),
             self.kube.list(DEPLOYMENT, namespace, selector),
             self.kube.list(POD, namespace, selector),
@@ -160,6 +168,8 @@ class Observer:
             namespace=namespace,
             generation=metadata["generation"],
             policy=policy,
+            enforced=enforced,
+            policies_unread=unread,
             revisions=revisions,
             promoted=tuple(key for key, outcome in outcomes.items() if outcome == PROMOTED),
             quarantined=tuple(key for key, outcome in outcomes.items() if outcome == QUARANTINED),
@@ -172,7 +182,9 @@ class Observer:
             approvals=await self._approvals(release, status, revisions, now),
             spec_error=spec_error or policy_error,
             policy_missing=policy_missing,
-            releases=await self._others(spec, status, policy, revisions, (namespace, name)),
+            releases=await self._others(
+                spec, status, (policy, *(item.spec for item in enforced)), revisions, (namespace, name)
+            ),
             route_missing=route_missing,
             conflicts=tuple(sorted(f"{item['kind']} {item['metadata']['name']}" for item in foreign)),
             fence=max(map(sequence_of, objects.values()), default=0),
@@ -246,30 +258,69 @@ class Observer:
         self,
         spec: ModelReleaseSpec | None,
         status: ModelReleaseStatus,
-        policy: ReleasePolicySpec | None,
+        policies: tuple[ReleasePolicySpec | None, ...],
         revisions: Mapping[str, Revision],
         key: Key,
     ) -> Mapping[str, OtherRelease | None]:
-        """The releases that gates name: of the spec, of its policy, of what was pinned for what runs."""
+        """The releases that gates name: of the spec, of its policies, of what was pinned for what runs."""
         runs = [revisions.get(role.key) for role in (status.candidate, status.stable) if role is not None]
-        rules = [gate for item in (spec, policy, *runs) if item is not None for gate in item.gates]
+        rules = [gate for item in (spec, *policies, *runs) if item is not None for gate in item.gates]
         names = gates.others(rules) - {key[1]}
         self._waits_for[key] = names
         found = await asyncio.gather(*(self.kube.get(MODEL_RELEASE, key[0], item) for item in sorted(names)))
         return {item: _other(release) for item, release in zip(sorted(names), found, strict=True)}
 
-    async def _policy(self, spec: ModelReleaseSpec | None) -> tuple[ReleasePolicySpec | None, str | None, str | None]:
-        """The policy that the spec names, the name of a missing one, what is wrong with a bad one."""
-        if spec is None or spec.policy_ref is None:
-            return None, None, None
-        name = spec.policy_ref.name
-        found = await self.kube.get(RELEASE_POLICY, None, name)
-        if found is None:
-            return None, name, None
+    async def _policies(self, spec: ModelReleaseSpec | None, namespace: str) -> _Policies:
+        """The policy that the spec names, and all that are enforced in its namespace."""
+        name = spec.policy_ref.name if spec is not None and spec.policy_ref is not None else None
+        unread = None
         try:
-            return ReleasePolicySpec.model_validate(found.get("spec") or {}), None, None
+            listed = await self.kube.list(RELEASE_POLICY, None)
+        except Refused as error:
+            unread = f"ReleasePolicies cannot be listed ({error.message}), and some may be enforced here"
+            found = await self.kube.get(RELEASE_POLICY, None, name) if name is not None else None
+            listed = [found] if found is not None else []
+        enforced, problem = await self._enforced(listed, namespace)
+        asked = next((item for item in listed if item["metadata"]["name"] == name), None)
+        if name is None or asked is None:
+            return _Policies(None, name, None, enforced, unread or problem)
+        try:
+            policy = ReleasePolicySpec.model_validate(asked.get("spec") or {})
         except ValidationError as error:
-            return None, None, f"ReleasePolicy {name}: {_first(error)}"
+            return _Policies(None, None, f"ReleasePolicy {name}: {_first(error)}", enforced, unread or problem)
+        return _Policies(policy, None, None, enforced, unread or problem)
+
+    async def _enforced(self, listed: list[Object], namespace: str) -> tuple[tuple[Policy, ...], str | None]:
+        """Those of these policies that hold in the namespace, and why that is not known of all of them."""
+        enforcing = {item["metadata"]["name"]: item.get("spec") or {} for item in listed}
+        enforcing = {name: spec for name, spec in sorted(enforcing.items()) if "enforce" in spec}
+        if not enforcing:
+            return (), None
+        try:
+            found = await self.kube.get(NAMESPACE, None, namespace)
+        except Refused as error:
+            words = f"the labels of namespace {namespace} cannot be read ({error.message})"
+            return (), f"{words}, by which {', '.join(enforcing)} may be enforced; let the operator get namespaces"
+        labels = ((found or {}).get("metadata") or {}).get("labels") or {}
+        out = []
+        for name, spec in enforcing.items():
+            try:
+                if selects(Enforce.model_validate(spec["enforce"]).namespace_selector, labels):
+                    out.append(Policy(name, ReleasePolicySpec.model_validate(spec)))
+            except ValidationError as error:
+                return tuple(out), f"ReleasePolicy {name} is enforced and cannot be read: {_first(error)}"
+        return tuple(out), None
+
+
+class _Policies(NamedTuple):
+    """The policy that the spec names, the name of a missing one, what is wrong with a bad one; then what is enforced,
+    and why that is not known."""
+
+    policy: ReleasePolicySpec | None
+    missing: str | None
+    error: str | None
+    enforced: tuple[Policy, ...]
+    unread: str | None
 
 
 def read_spec(release: Object) -> tuple[ModelReleaseSpec | None, str | None]:

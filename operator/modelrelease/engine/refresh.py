@@ -2,6 +2,8 @@
 
 Concurrency: everything but the look-ups themselves runs in the event loop. A look-up runs in a thread of a bounded
 pool; there is at most one under way for a (model, version) and for a (model, alias), however many releases want it.
+Aliases that are only followed are polled together, in one call for all models and releases; what that call does not
+tell is read singly for a while.
 `want` and `view` return at once; a look-up that hangs occupies one thread until the client's own timeout ends it.
 
 While a registry as a whole does not answer (down, wrong credentials, TLS), one look-up at a time probes it, ever more
@@ -15,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -43,6 +46,10 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_FIRST = timedelta(seconds=1)
 BACKOFF_MAX = timedelta(seconds=30)
+ALONE = timedelta(minutes=10)
+"""How long an alias that the common poll does not tell is read singly."""
+SPREAD_S = 3600
+"""Versions that are read daily fall due within so many seconds of a start, not all at once."""
 
 Alias = AliasTarget | Missing | Unavailable
 Tag = TagWritten | Missing | Unavailable
@@ -56,6 +63,11 @@ class Registry(Protocol):
 
     def read_alias(self, model: str, alias: str) -> Alias:
         """Where one alias points."""
+
+    def read_aliases(
+        self, wanted: Collection[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], AliasTarget | Missing] | Unavailable:
+        """Where many (model, alias) point, in one call; what it does not tell is absent."""
 
     def write_alias(self, write: AliasWrite) -> Alias:
         """Read an alias, move it if it is elsewhere, read it back."""
@@ -77,7 +89,7 @@ class _Entry:
     """What is known of one subject.
 
     value: the last answer, kept while look-ups fail. again: wanted anew while a look-up was under way. shown: what each
-    reader was woken for last.
+    reader was woken for last. alone_until: until when an alias is not polled with the others.
     """
 
     due: datetime
@@ -88,6 +100,7 @@ class _Entry:
     failures: int = 0
     looking: bool = False
     again: bool = False
+    alone_until: datetime | None = None
     shown: dict[Key, object] = field(default_factory=dict)
 
     def parts(self, version: str) -> frozenset[Part]:
@@ -141,10 +154,13 @@ class RegistryRefresher:
         self._wants[key] = want
         for subject in _subjects(want):
             known = replace(self._down, since=self._now()) if self._down else None
-            entry = self._entries.setdefault(subject, _Entry(due=self._now(), failure=known))
+            due = self._now() + _spread(subject, want)
+            entry = self._entries.setdefault(subject, _Entry(due=due, failure=known))
             entry.readers[key] = want
             if entry.read_at is not None:
-                entry.due = min(entry.due, entry.read_at + want.max_age / 2)
+                entry.due = min(entry.due, entry.read_at + want.age_of(subject.kind, subject.name) / 2)
+            elif entry.failure is None:
+                entry.due = min(entry.due, due)
             if not entry.tells(want, subject.name):
                 entry.due, entry.again = self._now(), entry.looking
             if _write(subject, want) not in (None, _write(subject, before)):
@@ -202,8 +218,63 @@ class RegistryRefresher:
                 return None  # the end of a look-up sets `_changed`
             if due > now:
                 return (due - now).total_seconds()
-            self._start(subject, self._entries[subject])
+            entry = self._entries[subject]
+            if entry.looking:
+                continue  # polled with another one just now
+            together = self._pollable(now) if subject.kind == "alias" else {}
+            if len(together) > 1 and subject in together:
+                self._poll(together)
+            else:
+                self._start(subject, entry)
         return None
+
+    def _pollable(self, now: datetime) -> dict[Subject, _Entry]:
+        """Aliases that nobody wants to move, and that the common poll has not failed to tell lately."""
+        return {
+            subject: entry
+            for subject, entry in self._entries.items()
+            if subject.kind == "alias"
+            and not entry.looking
+            and (entry.alone_until is None or entry.alone_until <= now)
+            and not any(_write(subject, want) for want in entry.readers.values())
+        }
+
+    def _poll(self, together: dict[Subject, _Entry]) -> None:
+        """Read many aliases in one call, those included that are not due yet: so they stay together."""
+        wanted = [(subject.model, subject.name) for subject in together]
+        for entry in together.values():
+            entry.looking = True
+        self._free -= 1
+        under_way = asyncio.get_running_loop().run_in_executor(self._pool, self._registry.read_aliases, wanted)
+        under_way.add_done_callback(lambda done: self._polled(together, done))
+
+    def _polled(
+        self,
+        together: dict[Subject, _Entry],
+        done: asyncio.Future[Mapping[tuple[str, str], AliasTarget | Missing] | Unavailable],
+    ) -> None:
+        self._free += 1
+        self._changed.set()
+        for entry in together.values():
+            entry.looking = False
+        if done.cancelled():
+            return
+        if error := done.exception():
+            logger.error("the aliases could not be read together", exc_info=error)
+        found = done.result() if error is None else {}
+        if isinstance(found, Down):
+            self._judge(found, probe=False)
+        elif error is None and not isinstance(found, Unavailable):
+            self._answers()
+        now = self._now()
+        for subject, entry in together.items():
+            if self._entries.get(subject) is not entry:
+                continue  # wanted by nobody any more
+            told = found if isinstance(found, Unavailable) else found.get((subject.model, subject.name))
+            if told is None or (isinstance(told, Unavailable) and not isinstance(told, Down)):
+                entry.alone_until, entry.due = now + ALONE, now
+            else:
+                self._settle(subject, entry, told)
 
     def _probe(self, now: datetime, due: datetime, subject: Subject) -> float | None:
         """While the registry as a whole does not answer, one look-up at a time finds out whether it does again."""
@@ -257,6 +328,10 @@ class RegistryRefresher:
             found: Lookup | Alias | Tag = Unavailable(Reason.REGISTRY_ERROR, message)
         else:
             found = done.result()
+        self._settle(subject, entry, found)
+
+    def _settle(self, subject: Subject, entry: _Entry, found: Lookup | Alias | Tag) -> None:
+        """Take an answer over, and say when the next one falls due."""
         now = self._now()
         if isinstance(found, Unavailable):
             since = entry.failure.since if entry.failure else now
@@ -265,7 +340,7 @@ class RegistryRefresher:
             entry.failures += 1
         else:
             entry.value, entry.read_at, entry.failure, entry.failures = found, now, None, 0
-            entry.due = now + min(want.max_age for want in entry.readers.values()) / 2
+            entry.due = now + min(want.age_of(subject.kind, subject.name) for want in entry.readers.values()) / 2
             if not all(entry.tells(want, subject.name) for want in entry.readers.values()):
                 entry.due = now  # somebody who wants more came while it was being read
         if entry.again:
@@ -277,10 +352,7 @@ class RegistryRefresher:
         """Learn from any look-up whether the registry as a whole answers; if not, all that waits fails with it."""
         now, before = self._now(), self._down
         if not isinstance(found, Down):
-            self._down, self._downs = None, 0
-            for entry in self._entries.values():
-                if before is not None and isinstance(entry.failure, Down):
-                    entry.due, entry.failures = now, 0
+            self._answers()
             return
         if before is None or probe:
             self._probe_at = now + _backoff(self._downs)
@@ -291,6 +363,14 @@ class RegistryRefresher:
                 entry.failure = replace(found, since=entry.failure.since if entry.failure else now)
                 for key in list(entry.readers):
                     self._tell(subject, entry, key)
+
+    def _answers(self) -> None:
+        """The registry answers: what has failed with it as a whole is read at once."""
+        now, before = self._now(), self._down
+        self._down, self._downs = None, 0
+        for entry in self._entries.values():
+            if before is not None and isinstance(entry.failure, Down):
+                entry.due, entry.failures = now, 0
 
     def _tell(self, subject: Subject, entry: _Entry, key: Key) -> None:
         """Wake a reader if what it would see is news to it."""
@@ -303,9 +383,17 @@ class RegistryRefresher:
         entry = self._entries[subject]
         if not entry.tells(want, subject.name):
             return entry.failure
-        fresh = entry.read_at is not None and self._now() - entry.read_at <= want.max_age
+        age = want.age_of(subject.kind, subject.name)
+        fresh = entry.read_at is not None and self._now() - entry.read_at <= age
         writing = _write(subject, want) is not None
         return entry.value if fresh and not (writing and entry.failure) else entry.failure
+
+
+def _spread(subject: Subject, want: RegistryWant) -> timedelta:
+    """How long what is read daily may wait for its first reading, by its name."""
+    if subject.kind != "version" or subject.name not in want.rarely:
+        return timedelta()
+    return timedelta(seconds=zlib.crc32("/".join(subject).encode()) % SPREAD_S)
 
 
 def _backoff(failures: int) -> timedelta:

@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from modelrelease import __version__
 from modelrelease.api.reasons import Phase
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.prometheus import PrometheusClient, Series
-from modelrelease.core.observation import Lookup, Missing, Samples, Unavailable
+from modelrelease.core.observation import AliasTarget, Lookup, Missing, Samples, Unavailable
 from modelrelease.core.version_facts import Part
 from modelrelease.core.wants import AliasWrite, TagWrite
 
@@ -206,6 +206,12 @@ class CountedRegistry:
     def read_alias(self, model: str, alias: str) -> Alias:
         """As the registry does."""
         return _counted("read_alias", lambda: self._registry.read_alias(model, alias))
+
+    def read_aliases(
+        self, wanted: Collection[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], AliasTarget | Missing] | Unavailable:
+        """As the registry does."""
+        return _counted("read_aliases", lambda: self._registry.read_aliases(wanted))
 
     def write_alias(self, write: AliasWrite) -> Alias:
         """As the registry does."""

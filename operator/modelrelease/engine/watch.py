@@ -80,6 +80,7 @@ class Watch:
         self._namespace = namespace
         self._resync_s = resync_s
         self._releases: dict[Key, _Known] = {}
+        self._enforced: set[str] = set()  # names of policies
         self._children: dict[tuple[str, str], object] = {}  # by kind and uid
         self._problem: str | None = "not started"
         self._stop = asyncio.Event()
@@ -138,10 +139,15 @@ class Watch:
             self._wake_followers(key)
 
     async def policy_event(self, event: Json) -> None:
-        """A ReleasePolicy was changed: whoever names it looks again."""
+        """A ReleasePolicy was changed: whoever names it looks again, and everybody if it is or was enforced."""
         name = event["object"]["metadata"]["name"]
+        enforced = name in self._enforced
+        self._enforced.discard(name)
+        if event["type"] != "DELETED" and "enforce" in (event["object"].get("spec") or {}):
+            self._enforced.add(name)
+            enforced = True
         for key, known in self._releases.items():
-            if known.policy == name:
+            if enforced or known.policy == name:
                 self._queue.wake(key)
 
     async def approval_event(self, event: Json) -> None:

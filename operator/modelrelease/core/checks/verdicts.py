@@ -16,6 +16,7 @@ from modelrelease.api.reasons import Reason
 from modelrelease.api.status import ArmStatus, CheckStatus
 from modelrelease.core import evidence as e
 from modelrelease.core.observation import Samples
+from modelrelease.core.policies import origin_of
 from modelrelease.core.revision import Revision
 from modelrelease.core.wants import Measure
 
@@ -94,6 +95,7 @@ def judge(
             status = status.model_copy(update={**words_of, "verdict": "NoData", "requests_needed": None})
         elif measure is not None:
             status = status.model_copy(update={"query": query_of(measure, arms, status.bound or 0) or None})
+        status = status.model_copy(update={"origin": origin_of(check, revision.checks, revision.runtime)})
         statuses.append(status)
         if waits_for is None and verdict.word != "Pass" and not verdict.excused:
             waits_for = status
