@@ -59,6 +59,7 @@ class Reason(StrEnum):
     GATE_FAILED = "GateFailed"
     GATES_UNAVAILABLE = "GatesUnavailable"
     GATE_REVOKED = "GateRevoked"
+    SERVING_NO_LONGER_PASSES = "ServingNoLongerPasses"
     WAITING_FOR_RELEASE = "WaitingForRelease"
     APPROVAL_MISSING = "ApprovalMissing"
     APPROVAL_GIVEN = "ApprovalGiven"

@@ -52,11 +52,24 @@ class RevisionStatus(StatusModel):
         return f"{self.revision}-{self.rules}"
 
 
+class ArtifactPin(StatusModel):
+    """A digest of the model's files."""
+
+    source: Word = Field(description="Where it is from: the MLmodel file and the list of files, or a tag.")
+    digest: Word = Field(description="The digest.")
+
+
 class StableStatus(RevisionStatus):
     """The revision that serves, the champion of this release."""
 
     started_at: Time | None = Field(None, description="When its rollout began.")
     promoted_at: Time = Field(description="When it was promoted.")
+    artifact: Annotated[tuple[ArtifactPin, ...], Field(max_length=4, json_schema_extra=list_map("source"))] = Field(
+        (), description="The model's files as they were when its release began; gates of kind artifact compare."
+    )
+    no_longer_passes: Sentence = Field(
+        "", description="Names of its gates that would stop it now, read about daily; nothing is done about it."
+    )
 
 
 class PreviousStatus(RevisionStatus):
@@ -87,13 +100,6 @@ class TimelineEntry(StatusModel):
     phase: Annotated[str, Field(max_length=63)] = Field("", description="Name of the phase.")
     weight: int = Field(description="Percent of traffic that the candidate had from then on.")
     reason: Annotated[str, Field(max_length=40)] = Field("", description="Why, one word; empty for weights.")
-
-
-class ArtifactPin(StatusModel):
-    """A digest of the model's files."""
-
-    source: Word = Field(description="Where it is from: the MLmodel file and the list of files, or a tag.")
-    digest: Word = Field(description="The digest.")
 
 
 class RetreatStatus(StatusModel):

@@ -29,6 +29,7 @@ def announce(old: ModelReleaseStatus, new: ModelReleaseStatus) -> tuple[Announce
         *_outlook(old, new),
         *_traffic(old, new),
         *_phase(old, new),
+        *_serving(old, new),
         *_alias(old, new),
         *_tags(old, new),
         *_records(old, new),
@@ -171,6 +172,19 @@ def _phase(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
     waits = (Reason.WAITING_FOR_EVIDENCE, Reason.WAITING_FOR_RELEASE, Reason.DRAINING, Reason.APPROVAL_MISSING)
     normal = reason in (Reason.PAUSED, Reason.SUSPENDED, *waits)
     return [Announcement("Normal" if normal else "Warning", reason, new.message)]
+
+
+def _serving(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
+    """That what serves would not pass its gates any more; once for each change of which they are."""
+    before, after = old.stable, new.stable
+    if after is None or not after.no_longer_passes:
+        return []
+    if before is not None and before.key == after.key and before.no_longer_passes == after.no_longer_passes:
+        return []
+    failing = [gate for gate in new.gates if gate.verdict in ("Fail", "InsufficientData") and not gate.advisory]
+    words = "; ".join(f"gate {gate.name}: {gate.message}" for gate in failing)
+    note = f"v{after.version} serves and would not pass its gates now: {words}; it goes on serving"
+    return [Announcement("Warning", Reason.SERVING_NO_LONGER_PASSES, note)]
 
 
 def _alias(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:

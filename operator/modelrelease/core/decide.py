@@ -20,7 +20,7 @@ from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Outcome, StableStatus, Stage
 
-from . import approvals, commands, gates, measures, notice, parity, plan, policies, rebuild, tags
+from . import approvals, commands, gates, measures, notice, parity, plan, policies, rebuild, serving, tags
 from .draft import Draft, Harm, Why, with_uri
 from .observation import CAPACITY, AliasTarget, Missing, ModelVersion, Observation, Unavailable
 from .present import present, worth_writing
@@ -187,6 +187,7 @@ def _idle(draft: Draft, target: Target) -> None:
             )
         else:
             _rest_promoted(draft, stable)
+            serving.reread(draft, stable)
         return
     if entry is not None:
         phase = Phase.BLOCKED if entry.outcome == "Blocked" else Phase.ROLLED_BACK

@@ -376,7 +376,9 @@ class Draft:
         self._remember(candidate, outcome, harm.reason, harm.message)
         size = plan.replicas(self.spec) if self.spec is not None else candidate.replicas
         self.put(
-            stable=StableStatus(**{**_common(candidate), "replicas": size}, promoted_at=self.now),
+            stable=StableStatus(
+                **{**_common(candidate), "replicas": size}, promoted_at=self.now, artifact=candidate.artifact
+            ),
             previous=previous,
             candidate=None,
             step=None,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from modelrelease.api.base import GROUP
 from modelrelease.api.phases import Phase
 from modelrelease.api.release import ModelReleaseSpec
-from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Slot, Stage
+from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Slot, StableStatus, Stage
 
 from . import checks, endpoints, gates, parity
 from .measures import measures
@@ -96,7 +96,7 @@ def other_slot(slot: Slot) -> Slot:
 def wants(
     spec: ModelReleaseSpec | None, status: ModelReleaseStatus, obs: Observation, target: Revision | None
 ) -> Wants:
-    """What this release needs read next; nothing when it rests on a version that it was told by number."""
+    """What this release needs read next. Of what it rests on only what its gates ask for, about daily."""
     registry = _registry(spec, status, obs, target) if spec is not None else None
     samples = _samples(status, obs)  # a rollback needs them, however bad the spec
     return Wants(
@@ -134,6 +134,7 @@ def _registry(
     if judged is not None:
         of_candidate, of_champion = gates.wanted(judged.gates)
         parts = dict.fromkeys(versions, of_champion) | {judged.version: of_candidate}
+    rests = None if versions or candidate is not None or quarantined else _rests(spec, stable, obs, target)
     write = None
     set_alias = spec.registry.set_alias if spec.registry else None
     if set_alias and versions:
@@ -143,10 +144,23 @@ def _registry(
         only_from = alias.former if alias.state == "Restoring" else None
         write = AliasWrite(spec.model.name, alias.alias, alias.version, only_from)
     marks = _tags(spec.model.name, status, obs)
+    if rests is not None:
+        versions, parts = {rests.version}, {rests.version: gates.wanted(rests.gates)[0]}
     if not versions and not aliases and not marks:
         return None
     named, moved = frozenset(versions), frozenset(aliases)
-    return RegistryWant(spec.model.name, named, moved, REGISTRY_MAX_AGE, write, parts=parts, tags=marks)
+    rarely = named if rests is not None else frozenset[str]()
+    return RegistryWant(spec.model.name, named, moved, REGISTRY_MAX_AGE, write, parts=parts, tags=marks, rarely=rarely)
+
+
+def _rests(
+    spec: ModelReleaseSpec, stable: StableStatus | None, obs: Observation, target: Revision | None
+) -> Revision | None:
+    """What serves and is what was asked for, where the registry still has a say in it: it is read about daily."""
+    runs = obs.revisions.get(stable.key) if stable is not None else None
+    if runs is None or target is None or runs.revision != target.revision or runs.model != spec.model.name:
+        return None
+    return runs if gates.asks_registry(runs.gates) else None
 
 
 def tag_key(namespace: str, release: str) -> str:

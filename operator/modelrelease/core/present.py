@@ -241,7 +241,10 @@ def _gates_passed(draft: Draft, why: Why) -> tuple[str, Truth, Reason, str]:
     traded += f"; advisory and not passed: {', '.join(noted)}" if noted else ""
     bad = next((gate for gate in seen if gate.verdict in ("Fail", "InsufficientData")), None)
     if bad is not None:
-        return ("GatesPassed", "False", Reason.GATE_FAILED, f"gate {bad.name}: {bad.message}{traded}")
+        stable = draft.status.stable
+        serves = draft.status.candidate is None and stable is not None and stable.no_longer_passes
+        reason = Reason.SERVING_NO_LONGER_PASSES if serves else Reason.GATE_FAILED
+        return ("GatesPassed", "False", reason, f"gate {bad.name}: {bad.message}{traded}")
     away = next((gate for gate in seen if gate.verdict == "Unavailable"), None)
     if away is not None:
         return ("GatesPassed", "Unknown", Reason.GATES_UNAVAILABLE, f"gate {away.name}: {away.message}")

@@ -26,7 +26,7 @@ from .slices import slices
 from .tradeoff import tradeoff
 from .win_rate import win_rate
 
-__all__ = ["Context", "dated", "due", "evaluate", "others", "pin", "tradeoff", "wanted"]
+__all__ = ["Context", "asks_registry", "dated", "due", "evaluate", "others", "pin", "tradeoff", "wanted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,11 @@ def wanted(gates: Sequence[Gate]) -> tuple[frozenset[Part], frozenset[Part]]:
         of_candidate |= kind.parts(gate.rules)
         of_champion |= kind.champion_parts(gate.rules)
     return frozenset(of_candidate), frozenset(of_champion)
+
+
+def asks_registry(gates: Sequence[Gate]) -> bool:
+    """Whether any of these gates is about what the registry says."""
+    return any(not _KINDS[gate.kind].local for gate in gates)
 
 
 def others(gates: Sequence[Gate]) -> frozenset[str]:
