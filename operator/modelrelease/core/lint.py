@@ -22,7 +22,7 @@ from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.release import NAME_MAX, ModelReleaseSpec
 from modelrelease.presets.buckets import BUCKETS
 
-from . import checks, measures, parity, plan
+from . import checks, measures, parity, plan, policies
 from .checks.plans import NEAR_PARITY
 from .revision import Revision, desired
 
@@ -154,7 +154,7 @@ def advice(name: str, spec: ModelReleaseSpec, policy: ReleasePolicySpec | None) 
     known = policy if spec.policy_ref is not None else None
     revision = desired(name, spec, known, str(spec.model.version or 1))
     found: list[Finding] = []
-    if wrong := measures.refused(spec, known):
+    if wrong := measures.refused(spec, policies.applying(spec, known)):
         found.append(Finding(Level.ERROR, ("spec", "checks"), wrong.removeprefix("spec.checks: ")))
     if (spec.policy_ref is None or known is not None) and (wrong := measures.forbidden_query(spec, known)):
         found.append(Finding(Level.ERROR, ("spec", "checks"), wrong.removeprefix("spec.checks: ")))
