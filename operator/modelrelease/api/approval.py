@@ -98,23 +98,23 @@ class RecordedApproval(StatusModel):
 
 # -- what admission must enforce ------------------------------------------------------------------------------------
 _NEW = "oldObject != null || "
-_MAY_WRITE = (
-    "authorizer.group('{group}').resource('modelreleases').namespace(request.namespace).name(object.spec.release)"
-)
-_VERBS = ("create", "update", "patch")
+_WRITES = "authorizer.group('{group}').resource('modelreleases').namespace(request.namespace).name(object.spec.release)"
 
 
-def _cannot_write() -> str:
-    """An answer that the authorizer could not work out is no proof of separate duties."""
-    asked = [f"{_MAY_WRITE.format(group=GROUP)}.check('{verb}')" for verb in _VERBS]
-    refused = " || ".join(f"{check}.allowed() || {check}.errored()" for check in asked)
-    return f"{_NEW}!has(object.spec.dutiesSeparated) || !object.spec.dutiesSeparated || !({refused})"
+def _cannot(verb: str) -> str:
+    """An answer that the authorizer could not work out is no proof of separate duties.
+
+    One verb a rule: a question costs 350,000 of the 1,000,000 that one expression may.
+    """
+    check = f"{_WRITES.format(group=GROUP)}.check('{verb}')"
+    said = "!has(object.spec.dutiesSeparated) || !object.spec.dutiesSeparated"
+    return f"{_NEW}{said} || !({check}.allowed() || {check}.errored())"
 
 
 ADMISSION = (
     "oldObject == null || object.spec == oldObject.spec",
     f"{_NEW}object.spec.approver.username == request.userInfo.username",
     f"{_NEW}!has(object.spec.approver.group) || object.spec.approver.group in request.userInfo.groups",
-    _cannot_write(),
+    *(_cannot(verb) for verb in ("create", "update", "patch")),
 )
 """CEL validations that the admission policy must have; the chart's are these, and the operator compares them."""
