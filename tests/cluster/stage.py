@@ -177,6 +177,7 @@ class Process:
         self.woken = False
         self.refresher = RegistryRefresher(registry, self._wake, clock, pool=self.pool)
         self.records = RecordKeeper(kube, self._wake)
+        self.clock = clock
         self.reconciler = Reconciler(kube, self.refresher, self.feed, clock, self.records)
 
     async def read_registry(self) -> None:

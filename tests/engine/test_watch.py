@@ -209,6 +209,23 @@ async def test_a_deleted_release_is_forgotten_by_all(watch: Watch, queue: Queue)
     assert queue.take() == [CHURN]
 
 
+@pytest.mark.parametrize("kind", [None, "ADDED", "DELETED"])
+async def test_an_approval_wakes_the_release_that_it_is_for(watch: Watch, queue: Queue, kind: str | None) -> None:
+    await watch.release_event({"type": None, "object": release("churn")})
+    await watch.release_event({"type": None, "object": release("fraud")})
+    queue.take()
+    said = {"metadata": {"namespace": "crm", "name": "a", "uid": "a1"}, "spec": {"release": "churn"}}
+    await watch.approval_event({"type": kind, "object": said})
+    assert queue.take() == [CHURN]
+    for other in ({"namespace": "elsewhere"}, {"namespace": "crm", "release": "gone"}):
+        foreign = {
+            "metadata": {**said["metadata"], "namespace": other["namespace"]},
+            "spec": {"release": other.get("release", "churn")},
+        }
+        await watch.approval_event({"type": kind, "object": foreign})
+    assert queue.take() == []
+
+
 async def test_a_policy_wakes_the_releases_that_name_it(watch: Watch, queue: Queue) -> None:
     await watch.release_event({"type": None, "object": release("churn", policy="shared")})
     await watch.release_event({"type": None, "object": release("fraud")})

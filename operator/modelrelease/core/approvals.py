@@ -17,7 +17,7 @@ from .gates import Context, approval
 from .revision import Revision
 
 LOOK_AGAIN = timedelta(seconds=60)
-"""How soon a repaired admission policy is noticed; nobody is woken by it."""
+"""How soon a repaired admission policy is noticed, which wakes nobody."""
 
 
 def take_over(draft: Draft) -> None:
@@ -79,6 +79,8 @@ def _look(draft: Draft, revision: Revision, step: int) -> tuple[GateStatus, ...]
     asked = [gate for gate in revision.gates if gate.approval is not None]
     seen = gates.dated(draft.status.gates, gates.evaluate(asked, None, None, context), draft.now)
     fresh = {gate.name: gate for gate in seen}
+    if any(name in held and held[name].message != gate.message for name, gate in fresh.items()):
+        draft.wake(draft.now + LOOK_AGAIN)  # words alone may not be worth a write yet, and nobody else would wake it
     if fresh.keys() <= held.keys():
         draft.put(gates=tuple(fresh.get(name, gate) for name, gate in held.items()))
     return seen
