@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from modelrelease.api.base import parse_duration
 from modelrelease.api.reasons import Reason
 from modelrelease.api.record import PreviousRecord
 from modelrelease.api.status import CandidateStatus, Stage, TimelineEntry
@@ -16,8 +17,9 @@ from modelrelease.cli.changes import changes
 from modelrelease.cli.views.values import Pod, Record, Release
 from modelrelease.core import record
 from modelrelease.core.evidence import Counts
-from modelrelease.core.explain import Known
+from modelrelease.core.explain import Known, Leg
 from modelrelease.core.observation import Lookup, PodFault, RegistryView, RouteView, Samples, Unavailable
+from modelrelease.core.revision import Revision, to_data
 from tests.core import builders
 from tests.core.builders import FAILING, HEALTHY, NOW, SILENT, fresh, idle, model, polls, release
 
@@ -58,14 +60,31 @@ def scene(told: builders.Release, *, pods: tuple[Pod, ...] | None = None, second
         name="churn",
         generation=status.observed_generation,
         status=status,
-        known=Known("churn", "crm", told.spec, runs if candidate else None),
+        known=_known(told, runs if candidate else None),
         pods=pods,
-        changes=changes(replace(former, template={"spec": OLD}), replace(runs, template={"spec": NEW}))
+        changes=changes({**to_data(former), "template": {"spec": OLD}}, {**to_data(runs), "template": {"spec": NEW}})
         if runs and former and runs is not former
         else (),
         model="churn",
     )
     return Scene(seen, told.now + timedelta(seconds=seconds))
+
+
+def _known(told: builders.Release, runs: Revision | None) -> Known:
+    """As cli.reading finds it, from a spec and a revision."""
+    spec = told.spec
+    known = Known("churn", "crm")
+    if spec is not None:
+        bake, deadline = parse_duration(spec.rollout.bake.duration), parse_duration(spec.rollout.progress_deadline)
+        known = replace(known, bake=bake, deadline=deadline, inconclusive=spec.rollout.on_inconclusive)
+        known = replace(known, suspend=spec.suspend, asks=str(spec.model.version))
+    if runs is not None:
+        legs = [
+            Leg(item.name, item.weight, parse_duration(item.duration), parse_duration(item.timeout), item.parity)
+            for item in runs.phases
+        ]
+        known = replace(known, legs=tuple(legs), drain=runs.drain_timeout)
+    return known
 
 
 def told_by(scene_name: str) -> Scene:

@@ -8,39 +8,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelrelease.core.revision import Revision
-
 from .views.values import Change
 
-_NAMED = ("containers", "initContainers", "volumes", "imagePullSecrets", "volumeMounts", "tolerations", "ports")
-_HIDDEN = "(value)"
+Stored = Mapping[str, Any]
+"""The data of a ControllerRevision."""
 
 
-def changes(before: Revision, after: Revision) -> tuple[Change, ...]:
-    """From what serves to the candidate: model, runtime, pod template, then how it is judged."""
+def changes(before: Stored, after: Stored) -> tuple[Change, ...]:
+    """From what serves to the candidate, as stored: model, runtime, pod template, then how it is judged."""
     out = [
         Change(what, str(old), str(new))
         for what, old, new in (
             ("model", _model(before, after), _model(after, before)),
-            ("runtime", before.runtime, after.runtime),
-            ("port", before.http_port, after.http_port),
-            ("drain", f"{before.drain_timeout.total_seconds():.0f}s", f"{after.drain_timeout.total_seconds():.0f}s"),
+            ("runtime", before.get("runtime"), after.get("runtime")),
+            ("port", (before.get("ports") or {}).get("http"), (after.get("ports") or {}).get("http")),
+            ("drain", f"{before.get('drainSeconds', 0):.0f}s", f"{after.get('drainSeconds', 0):.0f}s"),
         )
         if old != new
     ]
-    out += _template(dict(_leaves("", before.template)), dict(_leaves("", after.template)))
-    for what, old_rules, new_rules in (
-        ("gates", before.gates, after.gates),
-        ("checks", before.checks, after.checks),
-        ("phases", before.phases, after.phases),
-    ):
+    out += _template(dict(_leaves("", before.get("template"))), dict(_leaves("", after.get("template"))))
+    for what in ("gates", "checks", "phases"):
+        old_rules, new_rules = before.get(what) or [], after.get(what) or []
         if old_rules != new_rules:
             out.append(Change(what, *_names(old_rules, new_rules)))
     return tuple(out)
 
 
-def _model(one: Revision, other: Revision) -> str:
-    return f"v{one.version}" if one.model == other.model else f"{one.model} v{one.version}"
+def _model(one: Stored, other: Stored) -> str:
+    version = f"v{one.get('version')}"
+    return version if one.get("model") == other.get("model") else f"{one.get('model')} {version}"
 
 
 def _template(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
@@ -83,9 +79,9 @@ def _text(value: Any) -> str:
     return " ".join(value) if isinstance(value, tuple) else str(value).strip() or '""'
 
 
-def _names(before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[str, str]:
+def _names(before: list[Any], after: list[Any]) -> tuple[str, str]:
     """Names of the rules that differ on either side."""
-    old, new = {item.name: item for item in before}, {item.name: item for item in after}
+    old, new = {item["name"]: item for item in before}, {item["name"]: item for item in after}
     gone = [name for name in old if name not in new]
     come = [name for name in new if name not in old]
     edited = [f"{name} edited" for name in new if name in old and old[name] != new[name]]

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from modelrelease.api.base import GROUP
+from modelrelease.api.base import GROUP, parse_duration
 from modelrelease.api.reasons import Phase
-from modelrelease.api.record import ReleaseRecordSpec
-from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.hardware import hardware_of
-from modelrelease.core import checks, told
-from modelrelease.core.explain import Known
-from modelrelease.core.revision import Revision, from_data
+from modelrelease.core import told
+from modelrelease.core.explain import Known, Leg
 
 from .begun import Begun
 from .changes import changes
@@ -28,6 +26,7 @@ from .cluster import Cluster, ClusterError, Object, Reading
 from .views.values import Approval, Pod, Record, Release
 
 NODES_READ = 12
+FORMAT = 1  # of ControllerRevisions, as core.revision writes them; importing that takes long
 _PROBE = {"nvidia.com/gpu.product": "?", "amd.com/gpu.product-name": "?"}
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -41,7 +40,7 @@ def release_of(body: Object) -> Release:
         name=metadata["name"],
         generation=int(metadata.get("generation") or 0),
         status=_model(ModelReleaseStatus, body.get("status") or {}, f"the status of {where}"),
-        known=Known(metadata["name"], metadata["namespace"], _spec(body)),
+        known=_known(metadata["name"], metadata["namespace"], body.get("spec") or {}),
         model=str(((body.get("spec") or {}).get("model") or {}).get("name") or ""),
     )
 
@@ -60,9 +59,9 @@ def whole(cluster: Cluster, begun: Begun) -> tuple[Object, Release]:
     said = _items(begun.approvals, "approvals", unseen)
     release = replace(
         release,
-        known=replace(release.known, revision=candidate if status.candidate else None),
+        known=_with_revision(release.known, candidate if status.candidate else None),
         pods=tuple(_pods(pods, labels, _rates(status, candidate))),
-        changes=changes(stable, candidate) if stable and candidate and stable.key != candidate.key else (),
+        changes=changes(stable, candidate) if stable and candidate and stable != candidate else (),
         approvals=tuple(_approvals(said, status, release.name)),
         unseen=tuple(unseen),
     )
@@ -71,6 +70,8 @@ def whole(cluster: Cluster, begun: Begun) -> tuple[Object, Release]:
 
 def record_of(body: Object) -> Record:
     """A ReleaseRecord. Raises ClusterError where it cannot be read."""
+    from modelrelease.api.record import ReleaseRecordSpec
+
     name = body["metadata"]["name"]
     told_to = tuple(
         f"{item.get('event', '').rpartition('.')[2]} to {item.get('sink')}: {item.get('state', 'Pending')}"
@@ -89,11 +90,37 @@ def _model(model: type[_Model], value: Any, what: str) -> _Model:
         raise ClusterError(f"{what} is of another version than this plugin: {where}: {first['msg']}") from error
 
 
-def _spec(body: Object) -> ModelReleaseSpec | None:
-    """None where it is one that this version, as the operator, would refuse."""
+def _known(name: str, namespace: str, spec: Mapping[str, Any]) -> Known:
+    """What sentences need of a spec, with the defaults that the API server would have set."""
+    rollout = spec.get("rollout") or {}
+    return Known(
+        name,
+        namespace,
+        bake=_length((rollout.get("bake") or {}).get("duration", "30m")),
+        deadline=_length(rollout.get("progressDeadline", "30m")),
+        inconclusive=str(rollout.get("onInconclusive", "Hold")),
+        suspend=spec.get("suspend") is True,
+        asks=str((spec.get("model") or {}).get("version") or ""),
+    )
+
+
+def _with_revision(known: Known, stored: Object | None) -> Known:
+    """The phases and the drain of the candidate."""
+    if stored is None:
+        return known
+    legs = []
+    for phase in stored.get("phases") or ():
+        duration, timeout = _length(phase.get("duration", "0s")), _length(phase.get("timeout", "24h"))
+        if duration is None or timeout is None:
+            return known
+        legs.append(Leg(str(phase["name"]), int(phase["weight"]), duration, timeout, bool(phase.get("parity"))))
+    return replace(known, legs=tuple(legs), drain=timedelta(seconds=float(stored["drainSeconds"])))
+
+
+def _length(text: object) -> timedelta | None:
     try:
-        return ModelReleaseSpec.model_validate(body.get("spec") or {})
-    except ValidationError:
+        return parse_duration(str(text))
+    except ValueError:
         return None
 
 
@@ -115,16 +142,14 @@ def _tried(status: ModelReleaseStatus) -> str | None:
     return status.quarantine[0].key if rests and status.quarantine else None
 
 
-def _revisions(items: Iterable[Object], owner: str) -> dict[str, Revision]:
-    found: dict[str, Revision] = {}
+def _revisions(items: Iterable[Object], owner: str) -> dict[str, Object]:
+    """By key, the data of the release's ControllerRevisions; those of a newer format are left out."""
+    found: dict[str, Object] = {}
     for item in items:
-        if not any(ref.get("uid") == owner for ref in item["metadata"].get("ownerReferences") or ()):
-            continue
-        try:
-            revision = from_data(item["data"])
-        except (KeyError, TypeError, ValueError):  # of a newer operator: its parts are left out
-            continue
-        found[revision.key] = revision
+        data = item.get("data") or {}
+        mine = any(ref.get("uid") == owner for ref in item["metadata"].get("ownerReferences") or ())
+        if mine and data.get("format") == FORMAT:
+            found[f"{data['revision']}-{data['rules']}"] = data
     return found
 
 
@@ -190,28 +215,35 @@ def _node(pod: Object) -> str:
     return str(pod["spec"].get("nodeName") or "")
 
 
-def _rates(status: ModelReleaseStatus, revision: Revision | None) -> dict[str, float]:
-    """Bad share by pod of the candidate, for the check that decides, as far as the evidence keeps it."""
+def _rates(status: ModelReleaseStatus, stored: Object | None) -> dict[str, float]:
+    """Bad share by pod of the candidate, for the check that decides, once it leans to a rollback.
+
+    Until then nobody asks which pod it is, and what reads the evidence takes long to import.
+    """
     check = told.deciding(status)
-    evidence = checks.decode(status.evidence, revision) if revision is not None else None
-    memory = evidence.checks.get(check.name) if evidence and check else None
-    counts = getattr(memory, "pods", ())
-    names = evidence.pods if evidence else ()
+    if stored is None or check is None or not (check.evidence_percent >= told.LEANING or check.verdict == "Fail"):
+        return {}
+    from modelrelease.core import checks
+    from modelrelease.core.revision import from_data
+
+    try:
+        evidence = checks.decode(status.evidence, from_data(stored))
+    except (KeyError, TypeError, ValueError):
+        return {}
+    memory = evidence.checks.get(check.name) if evidence else None
+    names, counts = (evidence.pods if evidence else ()), getattr(memory, "pods", ())
     return {name: one.rate for name, one in zip(names, counts, strict=False) if one.rate is not None}
 
 
 # -- approvals --------------------------------------------------------------------------------------------------------
 def _approvals(items: Iterable[Object], status: ModelReleaseStatus, release: str) -> Iterable[Approval]:
-    """Those of the candidate."""
+    """Those of the candidate under its rules."""
     candidate = status.candidate
     for item in items:
         spec = item.get("spec") or {}
-        if candidate is None or spec.get("release") != release or spec.get("revision") != candidate.revision:
+        asked = (candidate.revision, candidate.rules) if candidate else None
+        if spec.get("release") != release or (spec.get("revision"), spec.get("rules")) != asked:
             continue
-        yield Approval(
-            gate=str(spec.get("gate", "")),
-            decision=str(spec.get("decision", "")),
-            user=str(spec.get("user", "")),
-            at=None,
-            words=str(spec.get("reason") or ""),
-        )
+        said = datetime.fromisoformat(item["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
+        user = str((spec.get("approver") or {}).get("username") or "somebody")
+        yield Approval(str(spec.get("gate")), str(spec.get("decision")), user, said, str(spec.get("comment") or ""))

@@ -76,7 +76,7 @@ def places_of(release: Release, model: str, version: str, models: Mapping[tuple[
 
     from .views.listing import Place
 
-    status, spec = release.status, release.known.spec
+    status, asked = release.status, release.known.asks
     out: list[Place] = []
     step = status.summary.step
     phase = status.phase if step == "-" else f"{status.phase}, {step}"
@@ -99,7 +99,6 @@ def places_of(release: Release, model: str, version: str, models: Mapping[tuple[
         if is_of(entry.key, entry.version) and entry.version not in known:
             known.add(entry.version)
             add("failed", entry.version, 0, entry.since, entry.message)
-    asked = str(spec.model.version) if spec is not None and spec.model.version is not None else ""
     if release.model == model and asked and asked not in known and version in ("", asked):
         add("wanted", asked, 0, status.summary.since, status.summary.why)
     return out

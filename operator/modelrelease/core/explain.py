@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 
-from modelrelease.api.base import parse_duration
 from modelrelease.api.reasons import Phase, Reason
-from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import (
     CandidateStatus,
     ModelReleaseStatus,
@@ -23,7 +21,6 @@ from modelrelease.api.status import (
     Stage,
 )
 
-from .revision import Revision
 from .told import (
     clock,
     condition,
@@ -63,13 +60,37 @@ class Urgency(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Leg:
+    """A phase of the candidate's rollout, as its revision has it."""
+
+    name: str
+    weight: int
+    duration: timedelta
+    timeout: timedelta
+    parity: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
-    """What is known besides the status; None where it cannot be read. revision: the candidate's."""
+    """What is known besides the status; None, or no legs, where it cannot be read.
+
+    legs, drain: of the candidate's revision. bake, deadline, inconclusive, suspend: of the spec, as it is now. A few
+    plain values, because the models of spec and revision take longer to import than all else that a screen needs.
+    """
 
     name: str
     namespace: str = "default"
-    spec: ModelReleaseSpec | None = None
-    revision: Revision | None = None
+    legs: tuple[Leg, ...] = ()
+    drain: timedelta | None = None
+    bake: timedelta | None = None
+    deadline: timedelta | None = None
+    inconclusive: str = "Hold"
+    suspend: bool = False
+    asks: str = ""
+
+    def leg(self, step: int) -> Leg | None:
+        """The phase at a step; the last one for steps beyond it."""
+        return self.legs[min(step, len(self.legs) - 1)] if self.legs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,22 +349,21 @@ def _next_of_starting(status: ModelReleaseStatus, candidate: CandidateStatus, kn
     gets = f"{status.step.weight}%" if status.step else "its traffic"
     pods = "1 pod is" if candidate.replicas == 1 else f"{candidate.replicas} pods are"
     words = f"v{candidate.version} gets {gets} once {pods} ready"
-    deadline = parse_duration(known.spec.rollout.progress_deadline) if known.spec else None
     if candidate.ready_since is not None:
         return f"v{candidate.version} gets {gets} once it has warmed up"
-    if deadline is not None and candidate.clock_runs:
-        at = now + deadline - waited(candidate, now)
+    if known.deadline is not None and candidate.clock_runs:
+        at = now + known.deadline - waited(candidate, now)
         return f"{words}; if not by {until(at, now)}, it is rolled back"
     return words
 
 
 def _next_of_shifting(status: ModelReleaseStatus, candidate: CandidateStatus, known: Known, now: datetime) -> str:
-    traffic, revision, reason = status.traffic, known.revision, reason_of(status)
+    traffic, reason = status.traffic, reason_of(status)
     if traffic is not None and traffic.confirmed_at is None:
         if reason is Reason.ROUTE_NOT_ACCEPTED:
             return f"v{candidate.version} gets its traffic as soon as the gateway accepts the route"
         return "the gateway confirms the weights, usually within seconds"
-    phase = revision.phases[min(candidate.step, len(revision.phases) - 1)] if revision else None
+    phase, last = known.leg(candidate.step), candidate.step >= len(known.legs) - 1
     held = f"the weight stays at {weight(status, candidate)}%"
     if phase_of(status) is Phase.HELD and reason is Reason.WAITING_FOR_EVIDENCE:
         check = deciding(status)
@@ -352,22 +372,21 @@ def _next_of_shifting(status: ModelReleaseStatus, candidate: CandidateStatus, kn
         words = f"{more} decide" + (f", about {roughly(long)} at the present traffic" if long else "")
         if phase is None or not candidate.clock_runs:
             return words
-        at = now + parse_duration(phase.timeout) - waited(candidate, now)
+        at = now + phase.timeout - waited(candidate, now)
         then = {"Hold": "then a person decides", "Rollback": "then it is rolled back", "Promote": "then it goes on"}
-        choice = known.spec.rollout.on_inconclusive if known.spec else "Hold"
-        return f"{words}; phase {phase.name} waits until {until(at, now)}, {then[choice]}"
+        return f"{words}; phase {phase.name} waits until {until(at, now)}, {then.get(known.inconclusive, then['Hold'])}"
     if phase_of(status) in (Phase.HELD, Phase.PENDING, Phase.INVALID) or phase is None:
         return f"{held} {_SO_LONG}"
-    last = revision is None or candidate.step >= len(revision.phases) - 1
-    at = now + parse_duration(phase.duration) - waited(candidate, now)
-    following = "then it bakes" if last or revision is None else f"then {revision.phases[candidate.step + 1].name}"
-    if not last and revision is not None and not revision.phases[candidate.step + 1].parity:
-        following += f", {revision.phases[candidate.step + 1].weight}%"
+    at = now + phase.duration - waited(candidate, now)
+    following = "then it bakes"
+    if not last:
+        after = known.legs[candidate.step + 1]
+        following = f"then {after.name}" + ("" if after.parity else f", {after.weight}%")
     return f"phase {phase.name} ends at {until(at, now)}, if its checks have passed; {following}"
 
 
 def _next_of_bake(status: ModelReleaseStatus, candidate: CandidateStatus, known: Known, now: datetime) -> str:
-    left = parse_duration(known.spec.rollout.bake.duration) - waited(candidate, now) if known.spec else None
+    left = known.bake - waited(candidate, now) if known.bake is not None else None
     former = f", and v{status.stable.version} ends" if status.stable else ""
     if phase_of(status) is Phase.HELD:
         rest = f", {span(left)} of the bake are left" if left is not None else ""
@@ -383,8 +402,8 @@ def _next_of_return(status: ModelReleaseStatus, candidate: CandidateStatus, know
     if back.confirmed_at is None:
         to = f"v{status.stable.version}" if status.stable else "stable"
         return f"the gateway sends all traffic to {to}, then requests on v{candidate.version} may end"
-    if known.revision is None:
+    if known.drain is None:
         return f"requests in flight on v{candidate.version} end, then its pods go"
-    at = back.confirmed_at + known.revision.drain_timeout
+    at = back.confirmed_at + known.drain
     most = f"within {span(at - now)} ({clock(at, now)})" if at > now else "now"
     return f"requests in flight on v{candidate.version} end {most}, then its pods go"

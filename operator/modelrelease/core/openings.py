@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelrelease.api.base import parse_duration
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.status import CandidateStatus, CheckStatus, ModelReleaseStatus, Stage
 
@@ -78,7 +77,7 @@ def _people(status: ModelReleaseStatus, known: Known) -> list[Opening]:
     if status.paused:
         resume = f"let it go on: kubectl modelrelease resume {known.name} -n {known.namespace}"
         out.append(Opening("a person", "paused by command", "resumed", could=resume))
-    if known.spec is not None and known.spec.suspend:
+    if known.suspend:
         could = "set spec.suspend to false"
         out.append(Opening("a person", "spec.suspend is true", "false", could=could))
     return out
@@ -101,7 +100,7 @@ def _pods(status: ModelReleaseStatus, candidate: CandidateStatus, known: Known, 
     if candidate.stage is Stage.STARTING and retreat is not None and retreat.until > now:
         out.append(Opening("a pause", retreat.message, "its end", until(retreat.until, now)))
     if candidate.stage is Stage.STARTING and candidate.ready < candidate.replicas:
-        likely, deadline = "", parse_duration(known.spec.rollout.progress_deadline) if known.spec else None
+        likely, deadline = "", known.deadline
         if deadline is not None and candidate.clock_runs:
             likely = f"rolled back if not by {until(now + deadline - waited(candidate, now), now)}"
         found = condition(status, "CandidateReady")
@@ -148,14 +147,14 @@ def _check(status: ModelReleaseStatus, check: CheckStatus, now: datetime) -> Ope
 
 def _time(status: ModelReleaseStatus, candidate: CandidateStatus, known: Known, now: datetime) -> list[Opening]:
     """What is left of the phase's least time, or of the bake."""
-    if candidate.hurried or known.spec is None:
+    if candidate.hurried:
         return []
     passed = waited(candidate, now)
-    if candidate.stage is Stage.BAKING:
-        what, whole = "the bake", parse_duration(known.spec.rollout.bake.duration)
-    elif known.revision is not None:
-        phase = known.revision.phases[min(candidate.step, len(known.revision.phases) - 1)]
-        what, whole = f"phase {phase.name}", parse_duration(phase.duration)
+    leg = known.leg(candidate.step)
+    if candidate.stage is Stage.BAKING and known.bake is not None:
+        what, whole = "the bake", known.bake
+    elif candidate.stage is Stage.SHIFTING and leg is not None:
+        what, whole = f"phase {leg.name}", leg.duration
     else:
         return []
     left = whole - passed
@@ -172,8 +171,8 @@ def _returning(
     back = candidate.returning
     if back is None or back.confirmed_at is None:
         return tuple(_route(status, now))
-    if known.revision is None:
+    if known.drain is None:
         return (Opening("requests in flight", "they may end", "the drain's end"),)
-    at = back.confirmed_at + known.revision.drain_timeout
-    whole = span(known.revision.drain_timeout)
+    at = back.confirmed_at + known.drain
+    whole = span(known.drain)
     return (Opening("requests in flight", f"may end since {clock(back.confirmed_at, now)}", whole, until(at, now)),)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from modelrelease.api.record import ReleaseRecordSpec
 from modelrelease.api.status import HistoryEntry
 from modelrelease.core import told
 from modelrelease.core.explain import Urgency, explain
@@ -15,6 +15,9 @@ from ..screen import bad, bold, doubtful, good
 from .layout import Canvas, Cell, Line, columns, wrapped
 from .status import paint_of
 from .values import Record, Release
+
+if TYPE_CHECKING:  # only history pays for it
+    from modelrelease.api.record import ReleaseRecordSpec
 
 _ROOMY = 120
 _OUTCOMES = {"Promoted": good, "RolledBack": bad, "Blocked": bad}
@@ -91,7 +94,7 @@ def history(release: Release, records: Sequence[Record], now: datetime, canvas: 
     entries += [("-", one) for one in release.status.history if (one.revision, one.started_at) not in kept]
     entries.sort(key=lambda entry: entry[1].ended_at, reverse=True)
     for number, one in entries:
-        version = one.model.version if isinstance(one, ReleaseRecordSpec) else one.version
+        version = one.model.version if not isinstance(one, HistoryEntry) else one.version
         rows.append(
             [
                 number,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from modelrelease.api.record import ReleaseRecordSpec
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.core.explain import Known
+
+if TYPE_CHECKING:  # only record and history pay for it
+    from modelrelease.api.record import ReleaseRecordSpec
 
 
 @dataclass(frozen=True, slots=True)
