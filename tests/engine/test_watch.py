@@ -241,6 +241,40 @@ async def test_a_policy_wakes_the_releases_that_name_it(watch: Watch, queue: Que
     assert queue.take() == [CHURN]
 
 
+async def test_a_policy_that_is_or_was_enforced_wakes_everyone(watch: Watch, queue: Queue) -> None:
+    await watch.release_event({"type": None, "object": release("churn")})
+    await watch.release_event({"type": None, "object": release("fraud")})
+    queue.take()
+    enforced = {"metadata": {"name": "house"}, "spec": {"enforce": {"namespaceSelector": {}}}}
+    await watch.policy_event({"type": "ADDED", "object": enforced})
+    assert queue.take() == [CHURN, FRAUD]
+    await watch.policy_event({"type": "MODIFIED", "object": {"metadata": {"name": "house"}, "spec": {}}})
+    assert queue.take() == [CHURN, FRAUD], "it has just ceased to be enforced"
+    await watch.policy_event({"type": "MODIFIED", "object": {"metadata": {"name": "house"}, "spec": {}}})
+    assert queue.take() == []
+
+
+async def test_a_release_wakes_those_that_wait_for_it_when_it_gets_on(queue: Queue, cluster: Cluster) -> None:
+    waits = {CHURN: [FRAUD]}
+    watch = Watch(
+        cast(Kube, cluster), cast(WorkQueue, queue), queue.forgotten.append, followers=lambda key: waits.get(key, [])
+    )
+    await watch.release_event({"type": None, "object": release("fraud")})
+    await watch.release_event({"type": None, "object": release("churn")})
+    queue.take()
+    counted = changed(release("churn"), "status", {"phase": "Pending", "message": "12 requests"})
+    await watch.release_event({"type": "MODIFIED", "object": counted})
+    assert queue.take() == [], "counts and texts are nothing to it"
+    stable = {"revision": "aa", "rules": "r", "promotedAt": "2026-01-01T00:00:00.000Z"}
+    await watch.release_event({"type": "MODIFIED", "object": changed(counted, "status/stable", stable)})
+    assert queue.take() == [FRAUD]
+    failed = changed(changed(counted, "status/stable", stable), "status/quarantine", [{"key": "bb-r"}])
+    await watch.release_event({"type": "MODIFIED", "object": failed})
+    assert queue.take() == [FRAUD]
+    await watch.release_event({"type": "DELETED", "object": failed})
+    assert queue.take() == [FRAUD]
+
+
 async def test_the_first_list_wakes_everyone_once(watch: Watch, queue: Queue, cluster: Cluster) -> None:
     cluster.objects[MODEL_RELEASE.kind] = [release("churn", policy="shared"), release("fraud")]
     await watch.resync()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from modelrelease.api.gates import OnRevoked
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Outcome, StableStatus, Stage
 from modelrelease.core.decide import decide
@@ -116,6 +117,8 @@ def rule_2_only_harm_rolls_back(world: World, change: Change) -> None:
             assert digest in world.hang_seen
         elif reason in (Reason.ABORTED, Reason.ROLLBACK_REQUESTED):
             assert change.obs.command is not None
+        elif reason is Reason.GATE_REVOKED:
+            assert _is_revoked(change, key, entry.version)
         elif reason is Reason.INCONCLUSIVE:
             assert change.spec is not None
             assert change.spec.rollout.on_inconclusive == "Rollback"
@@ -126,6 +129,15 @@ def rule_2_only_harm_rolls_back(world: World, change: Change) -> None:
             never = change.before.candidate is not None and change.before.candidate.stage is Stage.STARTING
             assert pods is None or pods.fault not in CAPACITY
             assert never or (pods is not None and pods.crashes > 0)
+
+
+def _is_revoked(change: Change, key: str, version: str) -> bool:
+    """Whether the registry's present word fails a gate that says so itself; only such a gate is harm."""
+    seen = change.obs.registry.versions.get(version)
+    assert isinstance(seen, ModelVersion), "what cannot be read harms nobody"
+    rules = [gate for gate in change.obs.revisions[key].gates if gate.on_revoked is OnRevoked.ROLLBACK]
+    floors = [gate.metric.min for gate in rules if gate.metric is not None and gate.metric.min is not None]
+    return any(seen.metrics[0].value < floor for floor in floors)
 
 
 def rule_2_harm_is_answered(world: World, change: Change) -> None:
@@ -248,12 +260,15 @@ def rule_6_a_decision_needs_no_memory(change: Change) -> None:
 
 # -- rule 7: no delay from elsewhere --
 def rule_7_nothing_unreadable_delays_a_rollback(change: Change) -> None:
-    """Rule 7: harm is answered just the same with an unreadable spec and with a registry that says nothing."""
+    """Rule 7: harm is answered just the same with an unreadable spec and with a registry that says nothing.
+
+    But for the one kind that only the registry tells: a gate that is revoked.
+    """
     back = change.after.candidate.returning if change.after.candidate else None
     before = change.before.candidate
     if back is None or before is None or before.returning is not None or change.after.stable is None:
         return
-    people = (Reason.INCONCLUSIVE, Reason.ABORTED, Reason.NEVER_READY, Reason.ROLLBACK_REQUESTED)
+    people = (Reason.INCONCLUSIVE, Reason.ABORTED, Reason.NEVER_READY, Reason.ROLLBACK_REQUESTED, Reason.GATE_REVOKED)
     if back.outcome is not Outcome.ROLLED_BACK or back.reason in people or not before.exposed:
         return
     silent = replace(change.obs, registry=RegistryView(), spec_error="spec: unreadable")

@@ -55,6 +55,7 @@ ACCURACY = {"1": 0.90, "2": 0.91, "3": 0.80, "4": 0.92}  # version 3 fails every
 GATES: Mapping[str, tuple[dict[str, Any], ...]] = {
     "none": (),
     "floor": ({"name": "floor", "metric": {"name": "accuracy", "min": 0.85}},),
+    "revocable": ({"name": "floor", "metric": {"name": "accuracy", "min": 0.85}, "onRevoked": "Rollback"},),
     "champion": (
         {"name": "floor", "metric": {"name": "accuracy", "min": 0.5}},
         {"name": "drop", "metric": {"name": "accuracy", "champion": {"maxDrop": 0.02}}},
