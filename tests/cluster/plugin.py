@@ -56,6 +56,15 @@ class Person:
         assert process.returncode is not None
         return Said(process.returncode, " ".join(out.decode().split()))
 
+    async def output(self, *words: str) -> str:
+        """What a command that succeeds prints, as it is."""
+        process = await asyncio.create_subprocess_exec(
+            *self.words(*words), env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
 
 class Dialogue:
     """A command on a terminal: wait for what it says, answer it."""

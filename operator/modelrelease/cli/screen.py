@@ -29,7 +29,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[in
 
 def fold(text: str, indent: str = "", width: int = WIDTH) -> str:
     """A paragraph of lines within the width."""
-    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False)
+    return textwrap.fill(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def bold(text: str) -> str:
