@@ -287,6 +287,7 @@ def test_people_get_their_rights_with_view_and_edit() -> None:
     assert sorted(item["metadata"]["name"] for item in of_kinds(without, "ClusterRole")) == [
         "modelrelease",
         "modelrelease-approver",
+        "modelrelease-releaser",
     ]
 
 
@@ -299,6 +300,26 @@ def test_who_approves_gets_a_role_of_its_own_and_may_write_no_release() -> None:
     view, edit = find(objects, "ClusterRole", "modelrelease-view"), find(objects, "ClusterRole", "modelrelease-edit")
     assert rules(view)["modelrelease.dev", "releaseapprovals"] == "get list watch"
     assert ("modelrelease.dev", "releaseapprovals") not in rules(edit), "who edits does not approve by that"
+
+
+@pytest.mark.parametrize(
+    ("role", "resource", "verbs"),
+    [
+        pytest.param("view", "modelreleases", "get list watch", id="viewers change nothing"),
+        pytest.param("releaser", "modelreleases", "get list watch patch command", id="releasers give commands"),
+        pytest.param("releaser", "modelreleases/scale", "", id="releasers do not scale"),
+        pytest.param("releaser", "releaseapprovals", "", id="releasers do not approve"),
+        pytest.param("edit", "releaseapprovals", "", id="editors do not approve"),
+        pytest.param("approver", "releaseapprovals", "get list watch create delete", id="approvers approve"),
+        pytest.param("approver", "modelreleases", "get list watch", id="approvers give no commands"),
+    ],
+)
+def test_each_role_of_people_has_its_part_and_no_more(role: str, resource: str, verbs: str) -> None:
+    found = find(render(), "ClusterRole", f"modelrelease-{role}")
+    assert rules(found).get(("modelrelease.dev", resource), "") == verbs
+    labels = {name.rpartition("/")[2] for name in found["metadata"]["labels"] if "aggregate-to" in name}
+    expected = {"view": {"aggregate-to-view"}, "edit": {"aggregate-to-edit", "aggregate-to-admin"}}
+    assert labels == expected.get(role, set()), "a releaser and an approver are made by a binding, not by the way"
 
 
 def test_the_crds_are_the_generated_ones_and_are_kept_on_uninstall() -> None:
