@@ -129,6 +129,16 @@ def test_explain_when_it_rests_for_any_reason_says_something(reason: Reason) -> 
         assert seen.next
 
 
+def test_explain_when_an_approval_is_missing_names_the_command_for_it() -> None:
+    scene = told_by("held-paused")
+    conditions = tuple(
+        item.model_copy(update={"reason": "ApprovalMissing"}) if item.type == "Progressing" else item
+        for item in scene.release.status.conditions
+    )
+    seen = explain(scene.release.status.model_copy(update={"conditions": conditions}), scene.release.known, scene.now)
+    assert (seen.urgency, seen.command) == (Urgency.SOON, "kubectl modelrelease approve churn -n crm")
+
+
 def test_takes_when_traffic_was_counted_goes_by_the_weight_it_came_at() -> None:
     scene = told_by("held-evidence")  # 108 requests in four minutes at 20%
     [check] = scene.release.status.checks

@@ -200,6 +200,10 @@ _TO_DO: Mapping[Reason, str] = {
     Reason.ENDPOINT_LIMIT_REACHED: "use endpoints that others use already, or have the limit raised",
     Reason.SECRET_MISSING: "create the Secret that the reason names",
     Reason.GATE_FAILED: "register a better version, or edit spec.gates",
+    Reason.GATE_REVOKED: "decide whether it may stay: a gate that it had passed fails now: "
+    "kubectl modelrelease abort {name} {where}",
+    Reason.APPROVAL_MISSING: "have somebody approve it who may: kubectl modelrelease approve {name} {where}",
+    Reason.POLICY_UNREADABLE: "correct the ReleasePolicy that the reason names, or update the operator",
     Reason.GATES_UNAVAILABLE: "see whether the registry answers; it goes on by itself",
     Reason.UNSCHEDULABLE: "make room or add nodes; it goes on by itself",
     Reason.CONFIG_ERROR: "create what the pods miss: kubectl describe pods {where} -l {pods}",
