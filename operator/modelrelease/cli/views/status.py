@@ -6,7 +6,7 @@ Every block stands behind its own label and is left out where there is nothing t
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from modelrelease.api.reasons import Phase, Reason
 from modelrelease.api.status import CheckStatus, ModelReleaseStatus
@@ -21,6 +21,7 @@ _BY_USERS = {Users.SAFE: good, Users.HURT: bad, Users.UNKNOWN: doubtful, Users.N
 _BY_VERDICT = {"Pass": good, "Fail": bad}
 _TOLD_BY_CHECKS = frozenset({Reason.CHECK_FAILED, Reason.WAITING_FOR_EVIDENCE})
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_STALE = timedelta(minutes=5)  # it is recorded about once a minute
 _PODS, _CHANGES, _COMMANDS = 12, 8, 3
 
 
@@ -187,6 +188,11 @@ def _source(status: ModelReleaseStatus, now: datetime, canvas: Canvas) -> list[s
     if found.status == "False":
         return wrapped(f"evidence source: {found.reason}: {found.message}", canvas)
     at = told.evidence_at(status)
+    if at is not None and now - at > _STALE:
+        words = (
+            f"evidence was recorded last at {told.clock(at, now)}, {told.span(now - at)} ago: does the operator run?"
+        )
+        return [doubtful(line) for line in wrapped(words, canvas)]
     age = f", counted up to {told.clock(at, now)} ({told.span(now - at)} ago)" if at else ""
     return wrapped(f"evidence source OK{age}", canvas)
 
