@@ -45,10 +45,12 @@ async def test_a_later_wave_waits_goes_on_by_itself_and_is_blocked_by_a_rollback
     assert waits.message == f"gate eu-first: {EARLIER} has not promoted v1 yet: it serves nothing"
     assert stage.operator.reconciler.followers((stage.namespace, EARLIER)) == [stage.key]
     await says(stage, 1)
+    await stage.work()
+    stage.clock.skip(61)  # words alone are written once a minute
     again = await stage.work()
     assert (await stage.status()).phase == "Pending"
     assert again is not None
-    assert 3500 < again <= 3600, "it looks again when the hour is over"
+    assert 3400 < again <= 3600, "it looks again when the hour is over"
     stage.clock.skip(3601)
     await stage.promoted(1)
 
