@@ -20,7 +20,7 @@ from e2e.cluster.interface import ClusterError
 from tests.cluster.chart import CHART
 
 SET = "--set=registry.url=http://mlflow,prometheus.url=http://prometheus"
-CRDS = ("modelreleases", "releasepolicies", "releaserecords")
+CRDS = ("modelreleases", "releasepolicies", "releaseapprovals", "releaserecords")
 RELEASE = {
     "apiVersion": "modelrelease.dev/v1alpha1",
     "kind": "ModelRelease",
