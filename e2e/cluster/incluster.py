@@ -63,6 +63,7 @@ class ForeignCluster(Cluster):
         self.state = Path(self._folder.name)
         self.kubeconfig = self.state / "kubeconfig"
         self._processes: dict[str, HostProcess] = {}
+        self._losses = 0
 
     def stop(self) -> None:
         for process in self._processes.values():
@@ -93,7 +94,7 @@ class ForeignCluster(Cluster):
         return Gateway(GATEWAY_NAME, GATEWAY_NAMESPACE, f"http://{self.node_ip}:{port}")
 
     def start_prometheus(self, scrape_interval: str = "1s") -> str:
-        self.apply(render_prometheus(scrape_interval))
+        self.apply(render_prometheus(scrape_interval, f"/data/{self._losses}"))
         reference = ("-n", MONITORING_NAMESPACE, "deployment/prometheus")
         self.kubectl("scale", "--replicas=1", *reference)
         self.kubectl("rollout", "status", *reference, "--timeout=180s", timeout_s=200)
@@ -108,19 +109,23 @@ class ForeignCluster(Cluster):
             timeout_s=60,
         )
 
+    def lose_prometheus_data(self) -> None:
+        self._losses += 1
+
     def apply(self, objects: Sequence[Mapping[str, Any]]) -> None:
         self.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
 
-def render_prometheus(scrape_interval: str) -> list[dict[str, Any]]:
-    """Prometheus as a Deployment with the rights to find pods, its data on the node, behind a NodePort."""
+def render_prometheus(scrape_interval: str, data: str = "/data/0") -> list[dict[str, Any]]:
+    """Prometheus as a Deployment with the rights to find pods, its data on the node, behind a NodePort. data: folder
+    below /data."""
     meta = {"name": "prometheus", "namespace": MONITORING_NAMESPACE}
     rbac = "rbac.authorization.k8s.io"
     subject = {"kind": "ServiceAccount", **meta}
     container = {
         "name": "prometheus",
         "image": PROMETHEUS_IMAGE,
-        "args": ["--config.file=/etc/prometheus/prometheus.json", "--storage.tsdb.path=/data"],
+        "args": ["--config.file=/etc/prometheus/prometheus.json", f"--storage.tsdb.path={data}"],
         "ports": [{"name": "web", "containerPort": prometheus.PORT}],
         "readinessProbe": {"httpGet": {"path": "/-/ready", "port": "web"}, "periodSeconds": 1},
         "securityContext": {"runAsUser": 0},  # to write into the folder of the node

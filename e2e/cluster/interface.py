@@ -114,6 +114,10 @@ class Cluster(ABC):
     def stop_prometheus(self) -> None:
         """Stop Prometheus and keep its data."""
 
+    @abstractmethod
+    def lose_prometheus_data(self) -> None:
+        """All that a stopped Prometheus has stored is gone when it is started again."""
+
     def environment(self) -> dict[str, str]:
         """What a command needs in its environment to talk to this cluster and no other."""
         folders = [str(binaries.available().folder(p)) for p in ("kubernetes", "helm") if binaries.available().has(p)]

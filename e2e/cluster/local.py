@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -165,6 +166,9 @@ class LocalCluster(Cluster):
 
     def stop_prometheus(self) -> None:
         Program(self.agent, "prometheus").stop()
+
+    def lose_prometheus_data(self) -> None:
+        shutil.rmtree(prometheus.data(self.state / "prometheus"))
 
     def add_kwok_nodes(self, count: int) -> None:
         """Add `count` simulated nodes, see `kwok`; builds kwok when it is not there."""

@@ -62,7 +62,12 @@ def command(binaries: Binaries, kubeconfig: Path, folder: Path, scrape_interval:
     return [
         str(binaries.path("prometheus")),
         f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'data'}",
+        f"--storage.tsdb.path={data(folder)}",
         "--storage.tsdb.retention.time=2h",
         f"--web.listen-address=0.0.0.0:{PORT}",
     ]
+
+
+def data(folder: Path) -> Path:
+    """Where below `folder` it stores what it has scraped."""
+    return folder / "data"
