@@ -456,6 +456,14 @@ def compare(values: dict[str, Any], schema: dict[str, Any], path: str) -> list[s
         pytest.param((), ["registry.url is empty", "prometheus.url is empty"], id="nothing configured"),
         pytest.param(EVERYTHING, [], id="all configured"),
         pytest.param(
+            (
+                "--set=endpoints.registries[0].name=a,endpoints.registries[0].url=http://a",
+                "--set=endpoints.prometheuses[0].name=b,endpoints.prometheuses[0].url=http://b",
+            ),
+            [],
+            id="endpoints by name",
+        ),
+        pytest.param(
             (*EVERYTHING, "--set=admissionPolicies.enabled=false"),
             ["admissionPolicies.enabled is false"],
             id="open doors",
