@@ -5,9 +5,12 @@ Only the release itself must be readable; of the rest it is told what is missing
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from .cluster import APPROVALS, GROUP_ROOT, RELEASES, Cluster, Reading
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for plugins that nobody has takes 40 ms
 
 
 @dataclass(frozen=True, slots=True)
