@@ -91,7 +91,6 @@ def test_defaults_are_plain_values_and_only_those_that_nobody_else_decides() -> 
         ".spec.gates[].advisory": False,
         ".spec.gates[].after.promotedFor": "0s",
         ".spec.gates[].onRevoked": "Hold",
-        ".spec.gates[].after.promotedFor": "0s",
         ".spec.gates[].slices.match": "slice/*",
         ".spec.gates[].winRate.min": 0.5,
         ".spec.gates[].winRate.confidence": 0.95,
