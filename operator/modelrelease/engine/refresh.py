@@ -80,7 +80,7 @@ class Subject(NamedTuple):
     """What one look-up is about: a version or an alias of a model."""
 
     model: str
-    kind: str  # "version" or "alias"
+    kind: str  # "version", "alias" or "tag"
     name: str
 
 
