@@ -105,22 +105,6 @@ class Cluster:
         """Begin to read all objects of a list."""
         return Listing(self, path, self.start(_page(path)))
 
-    def watch(self, path: str) -> Iterator[Object]:
-        """Events of a watch (`type`, `object`) as they come, until the API server ends it.
-
-        path has its query, watch=true included. Raises ClusterError where the watch is refused.
-        """
-        process = self._begin("get", "--raw", path)
-        assert process.stdout is not None, "it is a pipe"
-        try:
-            for line in process.stdout:
-                yield json.loads(line)
-            if process.wait() != 0:
-                raise refused(process.stderr.read() if process.stderr else "")
-        finally:
-            process.kill()
-            process.wait()
-
     # -- writing -----------------------------------------------------------------------------------------------------
     def patch(self, kind: str, name: str, body: Mapping[str, Any]) -> Object:
         """Merge `body` into an object of the namespace. kind: `modelreleases.modelrelease.dev`. Raises ClusterError."""
