@@ -138,6 +138,16 @@ def test_an_outage_goes_on_for_a_process_that_has_read_nothing_yet() -> None:
     assert condition(after.see(samples=HEALTHY).decided(), "EvidenceAvailable") == ("True", "EvidenceAvailable")
 
 
+def test_empty_answers_are_told_after_a_while_though_nothing_wakes_anybody() -> None:
+    case = release(2, Stage.BAKING).see(samples=HEALTHY).later(301)
+    empty = Unavailable(Reason.NO_DATA, "Prometheus has scraped no pod", case.now)
+    first = case.see(samples=replace(HEALTHY, problem=empty)).decided()
+    assert condition(first, "EvidenceAvailable")[0] == "True"
+    wake = first.decision().wake_at
+    assert wake == case.now + timedelta(seconds=20)
+    assert condition(replace(first, now=wake).decided(), "EvidenceAvailable") == ("False", "NoData")
+
+
 def test_the_fault_of_a_pod_is_the_reason_of_its_condition() -> None:
     case = release(0, Stage.STARTING).fault(PodFault.UNSCHEDULABLE).decided()
     assert condition(case, "CandidateReady") == ("False", "Unschedulable")

@@ -197,6 +197,8 @@ def missing_data(draft: Draft) -> Unavailable | None:
     unexposed = draft.weight(draft.candidate.slot) == 0
     young = problem.since is not None and draft.now - problem.since < NO_DATA_PATIENCE
     told = any(item.type == "EvidenceAvailable" and item.status == "False" for item in draft.status.conditions)
+    if problem.since is not None and young:
+        draft.wake(problem.since + NO_DATA_PATIENCE)  # no poll will: there are none
     # an outage that was told goes on for a process that has not read anything yet
     return None if unexposed or (young and not told) else problem
 
