@@ -343,6 +343,8 @@ def an_ended_rollout_is_remembered(world: World, change: Change) -> None:
     Two rollouts of one revision never begin in the same millisecond, but here, where a pass takes no time: they count
     as one.
     """
+    if change.before.sequence == 0:  # the status was lost: one pass may find a candidate anew and end it
+        world.ended |= {item.name for item in change.after.endings}
     before, after = change.before.candidate, change.after.candidate
     if before is None or (after is not None and (after.key, after.started_at) == (before.key, before.started_at)):
         return
