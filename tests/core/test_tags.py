@@ -10,7 +10,7 @@ from modelrelease.api.base import format_time
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import Stage
 from modelrelease.core.observation import Missing, TagWritten, Unavailable
-from tests.core.builders import HEALTHY, NOW, Release, idle, model, release
+from tests.core.builders import FAILING, HEALTHY, NOW, Release, idle, model, release
 
 AT = format_time(NOW)
 DENIED = Unavailable(Reason.ALIAS_WRITE_NOT_ALLOWED, "namespace crm may not write")
@@ -82,6 +82,14 @@ def test_refusals_are_told_once_and_stop_nothing() -> None:
     after = case.decided()
     assert after.weight == case.weight
     assert not [item for item in after.announced() if item.reason == "TagWriteFailed"]
+
+
+def test_refusals_of_what_a_rollout_writes_later_are_not_told_again() -> None:
+    case = answered(release().decided(), v7=DENIED, v8=DENIED).decided()
+    case = case.see(samples=FAILING).decided()
+    assert tags(case)["8"][1] == "Pending", "the tag says something else while the traffic goes back"
+    again = answered(case, v7=DENIED, v8=DENIED)
+    assert not [item for item in again.announced() if item.reason == "TagWriteFailed"]
 
 
 def test_many_rollouts_keep_the_tags_of_what_is_there() -> None:

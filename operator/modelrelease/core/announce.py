@@ -208,7 +208,7 @@ def _alias(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcemen
 def _tags(old: ModelReleaseStatus, new: ModelReleaseStatus) -> list[Announcement]:
     """That tags are refused is told once, until one can be written again."""
     denied = [item for item in new.tags if item.state == "Denied"]
-    if not denied or any(item.state == "Denied" for item in old.tags):
+    if not denied or any(item.message for item in old.tags):
         return []
     words = f"v{denied[-1].version} cannot be tagged in the registry: {denied[-1].message}; nothing else depends on it"
     return [Announcement("Normal", Reason.TAG_WRITE_FAILED, words)]

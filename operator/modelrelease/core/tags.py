@@ -48,9 +48,10 @@ def mark(draft: Draft) -> None:
         return
     held = {item.version: item for item in draft.status.tags}
     values = _values(draft)
+    refused = next((item.message for item in held.values() if item.message), "")  # told already, until one is written
     for version, value in values.items():
         if version not in held or held[version].value != value:
-            held[version] = TagStatus(version=version, value=value, state="Pending")
+            held[version] = TagStatus(version=version, value=value, state="Pending", message=refused)
     named = [held[version] for version in values]
     others = [item for version, item in held.items() if version not in values]
     kept = (*others[max(0, len(others) + len(named) - KEPT) :], *named)
