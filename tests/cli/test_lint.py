@@ -77,17 +77,28 @@ def test_lint_of_the_examples_finds_no_error(capsys: pytest.CaptureFixture[str],
     assert "0 errors" in answer.out
 
 
-def test_lint_when_text_is_asked_for_says_file_and_line_as_compilers_do(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = invoke(capsys, "lint", "-f", EXAMPLE)
+@pytest.fixture
+def unprobed(tmp_path: Path) -> str:
+    """The example without its readiness probe."""
+    lines = Path(EXAMPLE).read_text(encoding="utf-8").splitlines(keepends=True)
+    path = tmp_path / "unprobed.yaml"
+    path.write_text("".join(line for line in lines if "readinessProbe" not in line), encoding="utf-8")
+    return str(path)
+
+
+def test_lint_when_text_is_asked_for_says_file_and_line_as_compilers_do(
+    capsys: pytest.CaptureFixture[str], unprobed: str
+) -> None:
+    answer = invoke(capsys, "lint", "-f", unprobed)
     assert (
-        f"{EXAMPLE}:18: warning: spec.workload.template.spec.containers\n  no container has a readinessProbe"
+        f"{unprobed}:19: warning: spec.workload.template.spec.containers\n  no container has a readinessProbe"
         in answer.out
     )
-    assert all(len(line) <= 80 or line.startswith(EXAMPLE) for line in answer.out.splitlines())
+    assert all(len(line) <= 80 or line.startswith(unprobed) for line in answer.out.splitlines())
 
 
-def test_lint_when_strict_fails_on_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke(capsys, "lint", "-f", EXAMPLE, "--strict").code == 1
+def test_lint_when_strict_fails_on_warnings(capsys: pytest.CaptureFixture[str], unprobed: str) -> None:
+    assert invoke(capsys, "lint", "-f", unprobed, "--strict").code == 1
 
 
 def test_lint_when_traffic_is_given_shows_what_each_phase_gets(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,3 +147,9 @@ def test_lint_when_a_file_is_not_what_it_should_be_says_why(
 
 def test_lint_when_a_file_is_missing_is_an_error_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(capsys, "lint", "-f", "none.yaml").code == 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_lint_of_the_examples_has_nothing_to_say(capsys: pytest.CaptureFixture[str], path: Path) -> None:
+    answer = invoke(capsys, "lint", "-f", str(path), "--strict")
+    assert (answer.code, "0 errors, 0 warnings" in answer.out) == (0, True)
