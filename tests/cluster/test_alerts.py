@@ -109,7 +109,7 @@ class WithRules(Prometheus):
 
 def eventually(check: Callable[[], bool], what: Callable[[], object]) -> None:
     """Wait as long as a busy machine may take."""
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240
     while not check():
         assert time.monotonic() < end, what()
         time.sleep(0.2)

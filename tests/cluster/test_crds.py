@@ -450,6 +450,11 @@ REFUSED = [
     pytest.param(
         rollout(phases=phases(5, 50)), "the last phase must have weight 100", id="phases that do not end at 100"
     ),
+    pytest.param(
+        policy(enforce={"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In"}]}}),
+        "values are needed by In and NotIn, and by nothing else",
+        id="a selector without values",
+    ),
     pytest.param(policy(phases=phases(5, 50)), "the last phase must have weight 100", id="a policy that ends at 50"),
     pytest.param(
         policy(registry={"name": "eu", "url": "http://mlflow:5000"}),

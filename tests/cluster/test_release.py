@@ -123,7 +123,7 @@ async def test_pods_know_their_model_first(stage: Stage) -> None:
     assert container["ports"] == [{"name": "metrics", "containerPort": 8080, "protocol": "TCP"}]
 
 
-async def test_a_settled_pass_reads_nine_times_and_writes_nothing(stage: Stage) -> None:
+async def test_a_settled_pass_reads_ten_times_and_writes_nothing(stage: Stage) -> None:
     await stage.release()
     await stage.promoted(1)
     kube = stage.operator.kube
@@ -135,6 +135,7 @@ async def test_a_settled_pass_reads_nine_times_and_writes_nothing(stage: Stage) 
         assert kube.writes() == []
         assert Counter(request.what for request in kube.requests) == {
             "get ModelRelease": 1,
+            "list ReleasePolicy": 1,
             "list ControllerRevision": 1,
             "list Deployment": 1,
             "list Pod": 1,

@@ -5,7 +5,16 @@ The API server of these tests has no garbage collector, so the test takes the ow
 
 from __future__ import annotations
 
-from modelrelease.clients.kube import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, MODEL_RELEASE, POD, SERVICE, Kind
+from modelrelease.clients.kube import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    MODEL_RELEASE,
+    POD,
+    POD_MONITOR,
+    SERVICE,
+    Kind,
+)
 from tests.cluster.stage import NAME, Stage, condition
 
 CHILDREN: tuple[Kind, ...] = (DEPLOYMENT, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION)
@@ -15,7 +24,8 @@ async def orphan(stage: Stage) -> None:
     """kubectl delete modelrelease --cascade=orphan."""
     live = await stage.live(MODEL_RELEASE)
     await stage.admin.delete(MODEL_RELEASE, stage.namespace, NAME, uid=live["metadata"]["uid"])
-    for kind in CHILDREN:
+    monitors = (POD_MONITOR,) if await stage.admin.served(POD_MONITOR) else ()
+    for kind in (*CHILDREN, *monitors):
         for item in await stage.all(kind):
             body = {"metadata": {"ownerReferences": None}}
             await stage.admin.patch(kind, stage.namespace, item["metadata"]["name"], body)

@@ -26,7 +26,12 @@ class Patched:
 
 async def test_an_outcome_is_kept_on_a_record_whose_data_cannot_be_read() -> None:
     metadata = {"namespace": "crm", "name": f"churn-{KEY}", "uid": "r", "resourceVersion": "5"}
-    live = Live({"metadata": {"namespace": "crm", "name": "churn"}}, {}, ({"metadata": metadata, "revision": 1},))
+    release = {
+        "apiVersion": "v1",
+        "kind": "ModelRelease",
+        "metadata": {"namespace": "crm", "name": "churn", "uid": "of-the-release"},
+    }
+    live = Live(release, {}, ({"metadata": metadata, "revision": 1},))
     failed = QuarantineEntry(
         key=KEY, version="8", outcome="RolledBack", reason="CheckFailed", message="errors", since=NOW
     )

@@ -220,7 +220,7 @@ def test_default_checks_can_be_counted_and_the_blind_spot_is_said(runtime: str) 
 )
 def test_a_check_that_the_runtime_cannot_answer_is_refused(runtime: str, check: dict[str, object], words: str) -> None:
     asked = ModelReleaseSpec.model_validate(spec(workload=workload(runtime=runtime), checks=[{"name": "c", **check}]))
-    message = refused(asked, None)
+    message = refused(asked, ())
     assert message is not None
     assert message.startswith("spec.checks: check c: ")
     assert words in message
@@ -228,4 +228,4 @@ def test_a_check_that_the_runtime_cannot_answer_is_refused(runtime: str, check: 
 
 def test_a_raw_metric_may_be_a_gauge_of_any_runtime() -> None:
     asked = spec(checks=[{"name": "c", "gauge": {"metric": "DCGM_FI_DEV_FB_USED", "tolerance": 10}}])
-    assert refused(ModelReleaseSpec.model_validate(asked), None) is None
+    assert refused(ModelReleaseSpec.model_validate(asked), ()) is None
