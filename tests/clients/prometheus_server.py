@@ -1,18 +1,28 @@
-"""A real Prometheus as a process of the test's own, and the pods that it scrapes: small exposition servers."""
+"""A real Prometheus as a process of the test's own, and the pods that it scrapes: small exposition servers.
+
+On a busy machine a scrape may fail, and what its pod counted until the next one rightly belongs to no poll. Tests that
+count exactly are `undisturbed`: Prometheus itself tells whether that happened, and then they begin again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import json
+import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec
 
 from e2e.cluster.binaries import ensure
 from tests.clients.loopback import Answer, Request, Server, serve
@@ -22,7 +32,7 @@ from tests.clients.loopback import Answer, Request, Server, serve
 class Pod:
     """Counters of one pod; the test changes `samples` between scrapes. down: its scrapes fail.
 
-    text: its whole exposition, in place of `samples`.
+    refused: how many did because of that. text: its whole exposition, in place of `samples`.
     """
 
     name: str
@@ -33,6 +43,7 @@ class Pod:
     samples: dict[str, float] = field(default_factory=dict)
     down: bool = False
     scrapes: int = 0
+    refused: int = 0
     text: Callable[[], str] | None = None
 
     def add(self, series: str, count: float = 1) -> None:
@@ -41,6 +52,7 @@ class Pod:
 
     def _expose(self, _: Request) -> Answer:
         if self.down:
+            self.refused += 1
             return Answer(500)
         samples = "".join(f"{series} {value}\n" for series, value in self.samples.items())
         text = self.text() if self.text is not None else samples
@@ -139,6 +151,36 @@ class Prometheus:
             self.process.wait()
             self.process = None
 
+    def start_anew(self) -> None:
+        """Start it with no data and wait until it has scraped all its pods."""
+        self.kill()
+        shutil.rmtree(self.directory / "data", ignore_errors=True)
+        self.start()
+        self.await_scrapes()
+
+    def await_scrapes(self) -> None:
+        """Wait until it holds a scrape of every pod: one that it comes to know later counts as a new pod."""
+        deadline = time.monotonic() + 120
+        while self.ask("count(up == 1)") != [len(self.pods)]:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"Prometheus scraped not all of {[pod.name for pod in self.pods]}")
+            time.sleep(0.05)
+
+    def ask(self, query: str) -> list[float]:
+        """The values that a query has now; none where it does not answer."""
+        url = f"{self.url}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=30) as response:
+            return [float(series["value"][1]) for series in json.load(response)["data"]["result"]]
+        return []
+
+    def missed_a_scrape(self, seconds: float) -> bool:
+        """Whether in the last seconds a scrape failed of a pod that was never down."""
+        if self.process is None:
+            self.start()
+        self.thaw()
+        down = "|".join(pod.name for pod in self.pods if pod.refused)
+        return 0 in self.ask(f'min(min_over_time(up{{pod!~"{down}"}}[{math.ceil(seconds)}s]))')
+
     def freeze(self) -> None:
         """It keeps its port and answers nothing."""
         assert self.process is not None
@@ -162,3 +204,30 @@ def prometheus(
         yield server
     finally:
         server.kill()
+
+
+P = ParamSpec("P")
+
+
+def undisturbed(test: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
+    """Begin again, with a new Prometheus and the pods as they were, where a scrape had failed that should not have."""
+
+    @functools.wraps(test)
+    async def repeated(*args: P.args, **kwargs: P.kwargs) -> None:
+        server = kwargs["server"]
+        assert isinstance(server, Prometheus)
+        pods = [(pod, dict(pod.samples)) for pod in server.pods]
+        for left in (3, 2, 1, 0):
+            began = time.monotonic()
+            try:
+                return await test(*args, **kwargs)
+            except AssertionError:
+                missed = await asyncio.to_thread(server.missed_a_scrape, time.monotonic() - began)
+                if not left or not missed:
+                    raise
+            for pod, samples in pods:
+                pod.samples, pod.down = dict(samples), False
+            server.scrape(*(pod for pod, _ in pods))
+            await asyncio.to_thread(server.start_anew)
+
+    return repeated
