@@ -60,8 +60,8 @@ def traffic(stack: Stack) -> Iterator[Traffic]:
 
 @pytest.fixture
 def shared_traffic(stack: Stack) -> Iterator[Traffic]:
+    """Requests for the shared route; started by the test, once there is a route."""
     made = Traffic(stack.gateway.url, SHARED_HOST, MODEL_NAME, sample_requests(), rate=20)
-    made.start()
     yield made
     made.stop()
 
@@ -191,6 +191,7 @@ def test_only_weights_of_a_shared_route_are_ours_and_argo_cd_leaves_them_alone(
     first = git.commit("A release on the team's own route", {"route.yaml": [route], "release.yaml": [release]})
     argocd.application(SHARED_APP, git, TEAM_NAMESPACE, options=ONLY_WHAT_DIFFERS, ignoreDifferences=IGNORED_WEIGHTS)
     argocd.wait(SHARED_APP, first, "Healthy")
+    shared_traffic.start()
     release = manifest(stack, "better", SHARED, traffic={"httpRoute": {"name": "shared-web"}}, checks=[LENIENT])
     second = git.commit("Version 2", {"route.yaml": [route], "release.yaml": [release]})
     argocd.wait(SHARED_APP, second, "Healthy", timeout_s=240)
