@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from modelrelease.engine.queue import Key
 from modelrelease.engine.sampler import Sampler
 from modelrelease.presets import Matcher, Selector
 from tests.clients.prometheus_server import Pod, Prometheus, pod, prometheus, undisturbed
+from tests.clients.remote_write import Sample, write
 
 KEY: Key = ("team", "chat")
 GOOD, BAD = 'requests_total{code="200"}', 'requests_total{code="500"}'
@@ -54,8 +56,12 @@ def proxy(server: Prometheus) -> Iterator[FaultProxy]:
         yield made
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def want(*arms: str, measures: tuple[Measure, ...] = (ERRORS,)) -> SampleWant:
-    return SampleWant(*KEY, dict.fromkeys(arms or ("aaaa", "bbbb"), measures), datetime.now(UTC))
+    return SampleWant(*KEY, dict.fromkeys(arms or ("aaaa", "bbbb"), measures), now())
 
 
 async def until(holds: Callable[[], bool], seconds: float = 60) -> None:
@@ -67,10 +73,10 @@ async def until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @contextlib.asynccontextmanager
-async def sampling(url: str, timeout_s: float = 5) -> AsyncIterator[Sampler]:
+async def sampling(url: str, timeout_s: float = 5, clock: Callable[[], datetime] = now) -> AsyncIterator[Sampler]:
     """A sampler that runs until the block ends."""
     client = PrometheusClient(PrometheusEndpoint(url), timeout_s=timeout_s)
-    sampler = Sampler(client, lambda _: None, lambda: datetime.now(UTC), tick_s=TICK_S, lag_s=SCRAPE_S)
+    sampler = Sampler(client, lambda _: None, clock, tick_s=TICK_S, lag_s=SCRAPE_S)
     running = asyncio.create_task(sampler.run())
     try:
         yield sampler
@@ -147,13 +153,17 @@ async def test_an_outage_has_one_beginning_however_it_shows_itself(server: Prome
         )
         for mode, reason in modes:
             proxy.mode = mode
-            await until(lambda reason=reason: _reason(sampler) == reason)
+            await until(functools.partial(_shows, sampler, reason))
             problem = sampler.samples(KEY).problem
             assert problem is not None
             seen.append(problem)
 
     assert len({problem.since for problem in seen}) == 1
     assert len({problem.message for problem in seen}) == 3
+
+
+def _shows(sampler: Sampler, reason: Reason) -> bool:
+    return _reason(sampler) == reason
 
 
 def _reason(sampler: Sampler) -> Reason | None:
@@ -182,28 +192,57 @@ async def test_a_prometheus_that_was_stopped_leaves_a_gap_that_counts_once(
         await until(lambda: sampler.samples(KEY).problem is None)
 
 
-@undisturbed
-async def test_a_prometheus_that_lost_its_data_counts_what_is_known_at_both_ends(
-    tmp_path: Path, server: Prometheus, pods: tuple[Pod, Pod]
-) -> None:
-    stable, canary = pods
-    async with sampling(server.url) as sampler, sampling(server.url) as late:
-        began = want()
-        sampler.want(KEY, began)
-        await until(lambda: bool(sampler.samples(KEY).polls))
-        await asyncio.to_thread(server.kill)
-        shutil.rmtree(tmp_path / "data")
-        stable.add(GOOD, 30)
-        canary.add(BAD, 3)
-        await asyncio.to_thread(server.start)
-        await until(lambda: total(sampler, "aaaa") == Counts(30, 0) and total(sampler, "bbbb") == Counts(3, 3))
+def stored(server: Prometheus, at: datetime, pods: tuple[Pod, Pod]) -> None:
+    """Store what a scrape of both pods at this time would have stored."""
+    for one in pods:
+        target = {"namespace": one.namespace, "pod": one.name, "instance": one.name}
+        target |= {"modelrelease_dev_name": one.release, "modelrelease_dev_revision": one.revision}
+        found: dict[str, tuple[dict[str, str], float]] = {"up": ({}, 1.0)}
+        found |= {code: ({"code": code}, one.samples[f'requests_total{{code="{code}"}}']) for code in ("200", "500")}
+        series = [
+            (
+                {"__name__": "up" if name == "up" else "requests_total", **target, **labels},
+                [Sample(at.timestamp(), value)],
+            )
+            for name, (labels, value) in found.items()
+        ]
+        write(server.url, series)
 
-        late.want(KEY, began)  # a new leader cannot know what was before: it counts nothing of it
-        await until(lambda: bool(late.samples(KEY).polls))
-        stable.add(GOOD, 5)
-        await until(lambda: total(late, "aaaa").total > 0)
-        assert total(late, "aaaa") == Counts(5, 0)
-        assert total(late, "bbbb") == Counts(0, 0)
+
+async def test_a_prometheus_that_lost_its_data_counts_what_is_known_at_both_ends(
+    tmp_path: Path, pods: tuple[Pod, Pod]
+) -> None:
+    """Scrapes are stored by the test: in which order a new Prometheus comes to know its pods is left to no chance."""
+    stable, canary = pods
+    tick = timedelta(seconds=TICK_S)
+    began = datetime.fromtimestamp(time.time() // TICK_S * TICK_S - 60, UTC)
+    clock = [began + 2 * tick]
+    with prometheus(tmp_path, flags=("--web.enable-remote-write-receiver",)) as server:
+        stored(server, began - tick / 2, pods)
+        stored(server, began + tick / 2, pods)
+        async with (
+            sampling(server.url, clock=lambda: clock[0]) as sampler,
+            sampling(server.url, clock=lambda: clock[0]) as late,
+        ):
+            wanted = SampleWant(*KEY, dict.fromkeys(("aaaa", "bbbb"), (ERRORS,)), began)
+            sampler.want(KEY, wanted)
+            await until(lambda: [poll.at for poll in sampler.samples(KEY).polls] == [began + tick])
+            await asyncio.to_thread(server.kill)
+            shutil.rmtree(tmp_path / "data")
+            stable.add(GOOD, 30)
+            canary.add(BAD, 3)
+            await asyncio.to_thread(server.start)
+            stored(server, began + 4.5 * tick, pods)
+            clock[0] = began + 6 * tick
+            await until(lambda: total(sampler, "aaaa") == Counts(30, 0) and total(sampler, "bbbb") == Counts(3, 3))
+
+            late.want(KEY, wanted)  # a new leader cannot know what was before: it counts nothing of it
+            stable.add(GOOD, 5)
+            stored(server, began + 5.5 * tick, pods)
+            clock[0] = began + 7 * tick
+            await until(lambda: total(late, "aaaa").total > 0)
+            assert total(late, "aaaa") == Counts(5, 0)
+            assert total(late, "bbbb") == Counts(0, 0)
 
 
 @undisturbed
@@ -244,6 +283,8 @@ async def test_a_bad_query_of_ones_own_fails_alone(
     stable, canary = pods
     canary.samples |= {f'many_total{{user="u{number}"}}': 1 for number in range(1100)}
     canary.samples["t_total"] = stable.samples["t_total"] = 100
+    seen = [one.scrapes for one in pods]
+    await until(lambda: all(one.scrapes > was + 1 for one, was in zip(pods, seen, strict=True)))
     bad = Measure("bad", custom=Queries(total_query, "b_total{pod=~'$(pods)'}"))
     async with sampling(server.url, timeout_s=10) as sampler:
         sampler.want(KEY, want(measures=(ERRORS, OWN, bad)))
