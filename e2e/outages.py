@@ -27,6 +27,7 @@ from e2e.training import MODEL_NAME, sample_requests
 
 Status = dict[str, Any]
 PATIENCE_S = 240
+READ_AGAIN_S = 15
 """For what must follow; a busy machine takes its time."""
 
 
@@ -70,7 +71,10 @@ class Seen:
 
 
 class Witness:
-    """Every status of the releases in a namespace, in order, by a watch of its own."""
+    """Every status of the releases in a namespace, in order, by a watch of its own.
+
+    Whoever waits long for nothing reads them as well: a watch that was cut off would be waited for in vain.
+    """
 
     def __init__(self, stack: Stack) -> None:
         self._argv = stack.cluster.enter(
@@ -79,7 +83,9 @@ class Witness:
                 *("get", "modelreleases", "-n", TEAM_NAMESPACE, "--watch", "-o", "json"),
             ]
         )
+        self._stack = stack
         self._seen: dict[str, list[Seen]] = {}
+        self._newest: dict[str, int] = {}
         self._changed = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -120,7 +126,8 @@ class Witness:
                     last = self._seen[name][-1].status if name in self._seen else {}
                     told = {key: last.get(key) for key in ("phase", "message", "summary", "traffic")}
                     raise SceneError(f"{name}, not within {PATIENCE_S} s: {what}; it says {json.dumps(told)}")
-                self._changed.wait(left)
+                if not self._changed.wait(min(left, READ_AGAIN_S)):
+                    self._add(self._stack.cluster.get("modelreleases", "-n", TEAM_NAMESPACE)["items"])
 
     def _read(self) -> None:
         assert self._process.stdout is not None, "it is a pipe"
@@ -139,7 +146,10 @@ class Witness:
     def _add(self, items: list[dict[str, Any]]) -> None:
         with self._changed:
             for item in items:
-                self._seen.setdefault(item["metadata"]["name"], []).append(Seen(time.time(), item.get("status") or {}))
+                name, version = item["metadata"]["name"], int(item["metadata"]["resourceVersion"])
+                if version > self._newest.get(name, 0):
+                    self._newest[name] = version
+                    self._seen.setdefault(name, []).append(Seen(time.time(), item.get("status") or {}))
             self._changed.notify_all()
 
 
