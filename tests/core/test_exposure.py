@@ -62,6 +62,15 @@ def test_requests_of_two_minutes_ago_do_not_count_any_more() -> None:
     assert exposure.missed(watched((*before, *after)), 20) is not None
 
 
+def test_after_an_outage_a_whole_window_must_have_passed_without_a_gap() -> None:
+    before = polls({"pod": counted(100)}, {"pod": counted(400)}, 24)
+    none, many = {"pod": counted(0)}, {"pod": counted(400)}
+    one = polls(none, many, 1, since=24 + 26)  # the first after more than two minutes, perhaps with a long history
+    assert exposure.missed(watched((*before, *one)), 20) is None
+    assert exposure.missed(watched((*before, *one, *polls(none, many, 11, since=24 + 27))), 20) is None
+    assert exposure.missed(watched((*before, *one, *polls(none, many, 24, since=24 + 27))), 20) is not None
+
+
 def test_pauses_double_up_to_half_an_hour() -> None:
     assert [exposure.pause(count).total_seconds() / 60 for count in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
     assert exposure.pause(10_000) == timedelta(minutes=30)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from .observation import PodFacts, PodPoll, Poll
 from .revision import Revision
@@ -22,6 +23,8 @@ LEAST_EXPECTED = 20
 LEAST_SHARE = 0.1
 LEAST_SEEN = timedelta(seconds=20)
 """Of traffic, before anything is said of how much there is."""
+LONGEST_GAP = timedelta(seconds=60)
+"""Between two polls with requests of both arms in a window."""
 HUNG_AFTER = timedelta(seconds=60)
 MAY_HANG_AFTER = timedelta(seconds=20)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=30)
@@ -123,8 +126,13 @@ def _is_stuck(pods: Sequence[PodPoll]) -> bool:
 
 
 def missed(exposure: Exposure, weight: int) -> Missed | None:
-    """Less than a tenth of what the weight should bring, for a whole window and beyond chance."""
-    if exposure.at - exposure.since < WINDOW:
+    """Less than a tenth of what the weight should bring, for a whole window and beyond chance.
+
+    None after a gap in the data, until a window without one has passed: after an outage one poll alone says nothing.
+    """
+    ends = (_slice(exposure.at - WINDOW), *sorted(exposure.slices), _slice(exposure.at))
+    longest = max(later - earlier for earlier, later in pairwise(ends)) * _SLICE_S
+    if exposure.at - exposure.since < WINDOW or longest > LONGEST_GAP.total_seconds():
         return None
     seen = sum(seen for seen, _ in exposure.slices.values())
     expected = weight / 100 * sum(total for _, total in exposure.slices.values())
