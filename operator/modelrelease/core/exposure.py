@@ -23,7 +23,7 @@ LEAST_EXPECTED = 20
 LEAST_SHARE = 0.1
 LEAST_SEEN = timedelta(seconds=20)
 """Of traffic, before anything is said of how much there is."""
-LONGEST_GAP = timedelta(seconds=60)
+LONGEST_GAP = timedelta(seconds=45)
 """Between two polls with requests of both arms in a window."""
 HUNG_AFTER = timedelta(seconds=60)
 MAY_HANG_AFTER = timedelta(seconds=20)
