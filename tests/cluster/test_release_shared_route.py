@@ -91,6 +91,9 @@ async def test_whatever_weights_git_has_users_reach_what_serves_while_no_rollout
     assert canary.candidate is not None
     selected = {revision_of(item) for item in await stage.all(SERVICE)}
     assert selected == {first.stable.revision, canary.candidate.revision}
+    second = await stage.promoted(2)
+    assert second.stable is not None
+    assert {revision_of(item) for item in await stage.all(SERVICE)} == {second.stable.revision}, "once v1 has drained"
 
 
 async def test_a_lost_status_is_rebuilt_from_two_slots_that_select_the_same(stage: Stage) -> None:

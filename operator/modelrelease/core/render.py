@@ -74,7 +74,7 @@ def render(
     ports = _ports(status, revisions)
     if ports is None:
         return ()
-    held, idle = slots_of(status), _idle(status)
+    held, idle = _held(status), _idle(status)
     for slot in _SLOTS:
         revision = held.get(slot, idle)
         children.append(_marked(_service(release, slot, revision, ports), _began(status, revision)))
@@ -183,6 +183,15 @@ def _ports(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Map
         return None
     first = next(iter(found.values()))
     return {slot: found.get(slot, first) for slot in _SLOTS}
+
+
+def _held(status: ModelReleaseStatus) -> Mapping[Slot, str]:
+    """Which revision each Service selects; on somebody else's route a revision that has drained holds none."""
+    held, previous = slots_of(status), status.previous
+    shared = status.traffic is not None and status.traffic.route is not None
+    if shared and previous is not None and previous.drained_at is not None:
+        return {slot: held[slot] for slot in held if (slot, held[slot]) != (previous.slot, previous.revision)}
+    return held
 
 
 def _idle(status: ModelReleaseStatus) -> str:
