@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from modelrelease.api.base import REVISION_LABEL
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.kube import (
     CONTROLLER_REVISION,
@@ -35,7 +36,6 @@ from modelrelease.clients.kube import (
 from modelrelease.clients.registry import RegistryClient, RegistryEndpoint
 from modelrelease.core.evidence import Counts
 from modelrelease.core.observation import PodPoll, Poll, Samples, Unavailable
-from modelrelease.core.render import REVISION_LABEL
 from modelrelease.core.wants import SampleWant
 from modelrelease.engine.queue import Key
 from modelrelease.engine.reconcile import Reconciler

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from modelrelease.api.base import NAME_LABEL, REVISION_LABEL
 from modelrelease.clients.kube import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
@@ -15,7 +16,6 @@ from modelrelease.clients.kube import (
     SERVICE,
     Object,
 )
-from modelrelease.core.render import NAME_LABEL, REVISION_LABEL
 from tests.cluster.stage import NAME, Request, Stage, condition, revision_of, small_spec
 
 TRACKING = {

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
+from modelrelease.api.base import REVISION_LABEL
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.core.announce import announce
 from modelrelease.core.decide import decide
 from modelrelease.core.drift import covers
 from modelrelease.core.record import Place, spec_of
-from modelrelease.core.render import REVISION_LABEL, Child, render
+from modelrelease.core.render import Child, render
 from tests.sim.world import NAMESPACE, RELEASE, Change, Stored, World, weights_of
 
 Steps = Generator[str, None, bool]

@@ -12,13 +12,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from modelrelease.api.base import REVISION_LABEL
 from modelrelease.api.gates import OnRevoked
 from modelrelease.api.reasons import Reason
 from modelrelease.api.status import CandidateStatus, ModelReleaseStatus, Outcome, StableStatus, Stage
 from modelrelease.core.decide import decide
 from modelrelease.core.observation import CAPACITY, CRASHES, ModelVersion, RegistryView
 from modelrelease.core.record import record_name
-from modelrelease.core.render import REVISION_LABEL, render
+from modelrelease.core.render import render
 from modelrelease.core.revision import Revision
 from tests.sim.world import RELEASE, Change, World, Write, weights_of
 

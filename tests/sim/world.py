@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
+from modelrelease.api.base import REVISION_LABEL
 from modelrelease.api.policy import ReleasePolicySpec
 from modelrelease.api.reasons import Reason
 from modelrelease.api.record import ReleaseRecordSpec
@@ -41,8 +42,9 @@ from modelrelease.core.observation import (
     Unavailable,
     Workload,
 )
-from modelrelease.core.render import REVISION_LABEL, Child, service_name
+from modelrelease.core.render import Child
 from modelrelease.core.revision import Revision
+from modelrelease.core.slots import service_name
 from modelrelease.core.wants import Wants
 
 RELEASE, NAMESPACE, MODEL = "churn", "crm", "churn"

@@ -23,6 +23,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 GROUP = "modelrelease.dev"
+NAME_LABEL, REVISION_LABEL = f"{GROUP}/name", f"{GROUP}/revision"
+"""On everything that belongs to a release, and to one of its revisions."""
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
@@ -153,6 +155,16 @@ def one_of(model: SpecModel, names: tuple[str, ...], what: str) -> None:
     given = [name for name in names if getattr(model, name) is not None]
     if len(given) != 1:
         raise ValueError(f"{what}: exactly one of {', '.join(names)} must be set, got {given or 'none'}")
+
+
+def exactly_one(kinds: tuple[str, ...], what: str) -> dict[str, str]:
+    """The CEL rule that exactly one of these fields is set; `one_of` says the same in Python."""
+    fields = [to_camel(kind) for kind in kinds]
+    given = ", ".join(f"has(self.{field})" for field in fields)
+    return rule(
+        f"[{given}].filter(x, x).size() == 1",
+        f"{what} must set exactly one of {', '.join(fields[:-1])} and {fields[-1]}",
+    )
 
 
 def check_unique(what: str, names: list[str]) -> None:

@@ -10,9 +10,8 @@ import re
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
 
-from .base import Duration, Name, SpecModel, list_map, one_of, parse_duration, rule, validations
+from .base import Duration, Name, SpecModel, exactly_one, list_map, one_of, parse_duration, rule, validations
 
 KINDS = ("error_rate", "latency", "score", "win_rate", "gauge", "custom")
 """The fields of Check of which exactly one is set."""
@@ -248,19 +247,10 @@ class CustomCheck(_Limited):
 CheckKind = ErrorRateCheck | LatencyCheck | ScoreCheck | WinRateCheck | GaugeCheck | CustomCheck
 
 
-def _exactly_one() -> dict[str, str]:
-    fields = [to_camel(kind) for kind in KINDS]
-    given = ", ".join(f"has(self.{field})" for field in fields)
-    return rule(
-        f"[{given}].filter(x, x).size() == 1",
-        f"a check must set exactly one of {', '.join(fields[:-1])} and {fields[-1]}",
-    )
-
-
 class Check(SpecModel):
     """A question about live traffic, judged while the canary serves."""
 
-    model_config = ConfigDict(json_schema_extra=validations(_exactly_one()))
+    model_config = ConfigDict(json_schema_extra=validations(exactly_one(KINDS, "a check")))
 
     name: Name = Field(description="Name of the check, unique in the list; it appears in status and Events.")
     error_rate: ErrorRateCheck | None = Field(None, description="Share of failing requests.")

@@ -9,11 +9,10 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
 
 from .after_gate import AfterGate
 from .approval import ApprovalGate
-from .base import Name, SpecModel, list_map, one_of, rule, validations
+from .base import Name, SpecModel, exactly_one, list_map, one_of, validations
 from .metric_gates import MetricGate, SliceGate, WinRateGate
 from .registry_gates import ArtifactGate, DatasetGate, EvaluatedWithGate, LineageGate, SignatureGate, TagGate, Tags
 
@@ -33,19 +32,10 @@ class OnRevoked(StrEnum):
     ROLLBACK = "Rollback"
 
 
-def _exactly_one() -> dict[str, str]:
-    fields = [to_camel(kind) for kind in KINDS]
-    given = ", ".join(f"has(self.{field})" for field in fields)
-    return rule(
-        f"[{given}].filter(x, x).size() == 1",
-        f"a gate must set exactly one of {', '.join(fields[:-1])} and {fields[-1]}",
-    )
-
-
 class Gate(SpecModel):
     """A condition on the registry's evidence, read before any pod exists and again before every weight increase."""
 
-    model_config = ConfigDict(json_schema_extra=validations(_exactly_one()))
+    model_config = ConfigDict(json_schema_extra=validations(exactly_one(KINDS, "a gate")))
 
     name: Name = Field(description="Name of the gate, unique in the list; it appears in status and Events.")
     metric: MetricGate | None = Field(None, description="Bounds for one metric.")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from modelrelease.api.base import GROUP, parse_duration
+from modelrelease.api.base import REVISION_LABEL, parse_duration
 from modelrelease.api.reasons import Phase
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.hardware import hardware_of
@@ -180,7 +180,7 @@ def _pods(
         containers = status.get("containerStatuses") or ()
         yield Pod(
             name=name,
-            revision=item["metadata"]["labels"].get(f"{GROUP}/revision", ""),
+            revision=item["metadata"]["labels"].get(REVISION_LABEL, ""),
             state=_state(item, ready=conditions.get("Ready") == "True"),
             ready=conditions.get("Ready") == "True" and "deletionTimestamp" not in item["metadata"],
             node=_node(item),

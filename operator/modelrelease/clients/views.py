@@ -15,8 +15,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from modelrelease.api.base import NAME_LABEL, REVISION_LABEL
 from modelrelease.core.observation import PodFacts, PodFault, RouteView, SlotView, Workload
-from modelrelease.core.render import MANAGED_BY, NAME_LABEL, REVISION_LABEL
+from modelrelease.core.render import MANAGED_BY
 from modelrelease.core.revision import Revision, from_data
 
 from .hardware import hardware_of

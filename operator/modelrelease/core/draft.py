@@ -36,6 +36,7 @@ from . import checks, exposure, plan, record
 from .measures import measures
 from .observation import CRASHES, AliasTarget, Observation, Workload
 from .revision import Revision
+from .shared_route import carrier
 from .wants import Measure
 
 HISTORY, QUARANTINE, COMMANDS = 10, 20, 20
@@ -174,10 +175,8 @@ class Draft:
         """Tell the route `weight` percent for this slot and the rest for the other; nothing happens if it is so."""
         a, b = (weight, 100 - weight) if slot == "a" else (100 - weight, weight)
         traffic = self.status.traffic
-        shared = self.spec.traffic.http_route if self.spec else None
-        route, rule = (shared.name, shared.rule) if shared else (None, None)
-        if self.spec is None and traffic is not None:
-            route, rule = traffic.route, traffic.rule
+        shared = carrier(self.spec, traffic)
+        route, rule = (shared.route, shared.rule) if shared else (None, None)
         if traffic is None or (traffic.a, traffic.b, traffic.route, traffic.rule) != (a, b, route, rule):
             at = self.now if self.route_holds(a, b) else None
             self.put(traffic=TrafficStatus(a=a, b=b, set_at=self.now, confirmed_at=at, route=route, rule=rule))

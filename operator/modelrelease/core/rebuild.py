@@ -23,8 +23,8 @@ from modelrelease.api.status import (
 
 from .observation import Observation
 from .revision import Revision
+from .slots import SLOTS
 
-_SLOTS: tuple[Slot, ...] = ("a", "b")
 _UNTRUSTED = 2
 
 
@@ -67,7 +67,7 @@ def _serving(obs: Observation) -> list[tuple[Slot, int, Revision]]:
     """
     weights = obs.route.weights if obs.route else {}
     found: list[tuple[Slot, int, Revision]] = []
-    for slot in sorted(_SLOTS, key=lambda slot: -weights.get(slot, 0)):
+    for slot in sorted(SLOTS, key=lambda slot: -weights.get(slot, 0)):
         revision, weight = _behind(obs, slot), weights.get(slot, 0)
         pods = obs.workloads.get(revision.revision) if revision else None
         known = [held for _, _, held in found]
@@ -81,7 +81,7 @@ def _serving(obs: Observation) -> list[tuple[Slot, int, Revision]]:
         return []
     others = [item for item in found if item[2].revision != promoted.revision][:1]
     taken = {slot for slot, _, _ in others}
-    return [(next(slot for slot in _SLOTS if slot not in taken), 0, promoted), *others]
+    return [(next(slot for slot in SLOTS if slot not in taken), 0, promoted), *others]
 
 
 def _rank(obs: Observation, weight: int, revision: Revision) -> int:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ValidationError
 
 from modelrelease import __version__
 from modelrelease.api.approval import RecordedApproval
-from modelrelease.api.base import API_VERSION, GROUP, PARAGRAPH_MAX, clip, format_time
+from modelrelease.api.base import API_VERSION, GROUP, NAME_LABEL, PARAGRAPH_MAX, REVISION_LABEL, clip, format_time
 from modelrelease.api.reasons import Reason
 from modelrelease.api.record import (
     PreviousRecord,
@@ -48,7 +48,6 @@ from modelrelease.api.status import (
 
 from .revision import Revision
 
-NAME_LABEL, REVISION_LABEL = f"{GROUP}/name", f"{GROUP}/revision"
 SEQUENCE_LABEL = f"{GROUP}/record"
 DETAILS_MAX = 8192
 TIMELINE_MAX = 40

@@ -13,20 +13,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from modelrelease.api.base import GROUP
+from modelrelease.api.base import GROUP, NAME_LABEL, REVISION_LABEL
 from modelrelease.api.release import GatewayTraffic, ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus, Slot, Stage, TrafficStatus
 
 from .draft import slots_of
 from .revision import Revision
+from .slots import SLOTS, service_name
 
-NAME_LABEL, REVISION_LABEL = f"{GROUP}/name", f"{GROUP}/revision"
 SEQUENCE = f"{GROUP}/sequence"
 SINCE = f"{GROUP}/since"
 """Label: when the rollout or the weight began that a child is for. A new one thereby rewrites even a child that already
 looks as it should, and the late write of a leader that stalled under an older decision collides with that."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
-_SLOTS: tuple[Slot, ...] = ("a", "b")
 _IDLE = "none"  # selects nothing: a slot that no revision holds
 
 
@@ -45,11 +44,6 @@ class Monitoring:
 
     labels: Mapping[str, str] = field(default_factory=dict)
     interval: str = ""
-
-
-def service_name(release: str, slot: Slot) -> str:
-    """Name of a slot's Service."""
-    return f"{release}-{slot}"
 
 
 def labels(release: str) -> dict[str, str]:
@@ -74,9 +68,7 @@ def render(
     ports = _ports(status, revisions)
     if ports is None:
         return ()
-    held, idle = _held(status), _idle(status)
-    for slot in _SLOTS:
-        revision = held.get(slot, idle)
+    for slot, revision in _selected(status).items():
         children.append(_marked(_service(release, slot, revision, ports), _began(status, revision)))
     if status.traffic is not None and status.traffic.route is not None:
         pass  # the route is somebody else's: core.shared_route
@@ -182,26 +174,21 @@ def _ports(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Map
     if not found:
         return None
     first = next(iter(found.values()))
-    return {slot: found.get(slot, first) for slot in _SLOTS}
+    return {slot: found.get(slot, first) for slot in SLOTS}
 
 
-def _held(status: ModelReleaseStatus) -> Mapping[Slot, str]:
-    """Which revision each Service selects; on somebody else's route a revision that has drained holds none."""
-    held, previous = slots_of(status), status.previous
-    shared = status.traffic is not None and status.traffic.route is not None
-    if shared and previous is not None and previous.drained_at is not None:
-        return {slot: held[slot] for slot in held if (slot, held[slot]) != (previous.slot, previous.revision)}
-    return held
+def _selected(status: ModelReleaseStatus) -> Mapping[Slot, str]:
+    """Which revision the Service of each slot selects: the one that holds it, else nothing, so that it cannot serve.
 
-
-def _idle(status: ModelReleaseStatus) -> str:
-    """What a slot that no revision holds selects: nothing, so that it cannot serve.
-
-    But on somebody else's route the stable revision: whoever writes that route anew, with the weights that stand in
-    Git, then sends users to what serves.
+    But on somebody else's route a slot that nobody holds any more, once what it had has drained, selects the stable
+    revision: whoever writes that route anew, with the weights that stand in Git, then sends users to what serves.
     """
-    shared = status.traffic is not None and status.traffic.route is not None
-    return status.stable.revision if shared and status.stable is not None else _IDLE
+    held, previous = slots_of(status), status.previous
+    if status.traffic is None or status.traffic.route is None or status.stable is None:
+        return {slot: held.get(slot, _IDLE) for slot in SLOTS}
+    drained = (previous.slot, previous.revision) if previous is not None and previous.drained_at is not None else None
+    free = {slot for slot in SLOTS if slot not in held or (slot, held[slot]) == drained}
+    return {slot: status.stable.revision if slot in free else held[slot] for slot in SLOTS}
 
 
 def _service(release: str, slot: Slot, revision: str, ports: Mapping[Slot, int]) -> Child:
@@ -222,7 +209,7 @@ def _backends(traffic: TrafficStatus, release: str) -> list[dict[str, Any]]:
     weights: dict[Slot, int] = {"a": traffic.a, "b": traffic.b}
     return [
         {"group": "", "kind": "Service", "name": service_name(release, slot), "port": 80, "weight": weights[slot]}
-        for slot in _SLOTS
+        for slot in SLOTS
     ]
 
 

@@ -8,18 +8,37 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from modelrelease.api.base import GROUP
+from modelrelease.api.base import NAME_LABEL
+from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import Slot, TrafficStatus
 
+from .slots import SLOTS, service_name
+
 Json = Mapping[str, Any]
-_SLOTS: tuple[Slot, ...] = ("a", "b")
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """The route that carries a release and is not its own, and the name of its rule where one is named."""
+
+    route: str
+    rule: str | None
+
+
+def carrier(spec: ModelReleaseSpec | None, traffic: TrafficStatus | None) -> Carrier | None:
+    """As the spec asks; where that cannot be read, as it was last. None where the route is the release's own."""
+    if spec is not None:
+        asked = spec.traffic.http_route
+        return Carrier(asked.name, asked.rule) if asked else None
+    return Carrier(traffic.route, traffic.rule) if traffic is not None and traffic.route else None
 
 
 def services(release: str) -> dict[str, Slot]:
     """Names of the two Services, and the slot that each stands for."""
-    return {f"{release}-{slot}": slot for slot in _SLOTS}
+    return {service_name(release, slot): slot for slot in SLOTS}
 
 
 def rule_of(route: Json, release: str, name: str | None) -> int | str:
@@ -28,10 +47,10 @@ def rule_of(route: Json, release: str, name: str | None) -> int | str:
     name: of the rule, None for the only one that names both Services.
     """
     called = f"HTTPRoute {route['metadata']['name']}"
-    label = (route["metadata"].get("labels") or {}).get(f"{GROUP}/name")
+    label = (route["metadata"].get("labels") or {}).get(NAME_LABEL)
     if label != release:
         seen = f"is labelled for {label}" if label else "is not labelled for this release"
-        return f"{called} {seen}; its owner has to set the label {GROUP}/name: {release}"
+        return f"{called} {seen}; its owner has to set the label {NAME_LABEL}: {release}"
     rules = route["spec"].get("rules") or []
     carrying = [number for number, rule in enumerate(rules) if services(release).keys() <= _backends(rule).keys()]
     if name is not None:

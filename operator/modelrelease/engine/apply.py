@@ -18,6 +18,7 @@ from asyncio import get_running_loop
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from modelrelease.api.base import REVISION_LABEL
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.kube import (
     CONTROLLER_REVISION,
@@ -34,7 +35,7 @@ from modelrelease.clients.kube import (
 from modelrelease.clients.views import owned_by
 from modelrelease.core import shared_route
 from modelrelease.core.drift import covers
-from modelrelease.core.render import REVISION_LABEL, SEQUENCE, Child, labels
+from modelrelease.core.render import SEQUENCE, Child, labels
 from modelrelease.core.revision import Revision, to_data
 
 from .observe import OUTCOME, PROMOTED, QUARANTINED, Live, child_of, new, sequence_of

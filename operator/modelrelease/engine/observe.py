@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from modelrelease.api.base import GROUP
+from modelrelease.api.base import GROUP, NAME_LABEL
 from modelrelease.api.policy import Enforce, ReleasePolicySpec
 from modelrelease.api.release import ModelReleaseSpec
 from modelrelease.api.status import ModelReleaseStatus
@@ -50,8 +50,9 @@ from modelrelease.core.observation import (
     Workload,
 )
 from modelrelease.core.policies import Policy, selects
-from modelrelease.core.render import NAME_LABEL, SEQUENCE, Child, deployment, service_name
+from modelrelease.core.render import SEQUENCE, Child, deployment
 from modelrelease.core.revision import Revision
+from modelrelease.core.slots import service_name
 
 from .approvals import ApprovalReader
 from .nodes import Nodes
@@ -132,8 +133,9 @@ class Observer:
             self.kube.list(POD, namespace, selector),
             self.kube.list(ENDPOINT_SLICE, namespace, f"kubernetes.io/service-name in ({','.join(names)})"),
         )
+        carrier = shared_route.carrier(spec, status.traffic)
         shared, *by_name = await asyncio.gather(
-            self._shared_route(spec, status, namespace),
+            self._shared_route(carrier, namespace),
             self.kube.get(HTTP_ROUTE, namespace, name),
             self.kube.get(POD_MONITOR, namespace, name),
             *(self.kube.get(SERVICE, namespace, item) for item in names),
@@ -161,8 +163,8 @@ class Observer:
         own_route = objects.get((HTTP_ROUTE.kind, name))
         own_services = {slot: objects.get((SERVICE.kind, item)) for slot, item in zip("ab", names, strict=True)}
         route, route_missing = own_route, None
-        if wanted_route := _shared_name(spec, status):
-            route, route_missing = _carrying(shared, name, *wanted_route)
+        if carrier is not None:
+            route, route_missing = _carrying(shared, name, carrier)
         observation = Observation(
             release=name,
             namespace=namespace,
@@ -248,11 +250,8 @@ class Observer:
         found = await asyncio.gather(*(self.kube.get(kind, namespace, item) for item in sorted(missing)))
         return [item for item in found if item is not None]
 
-    async def _shared_route(
-        self, spec: ModelReleaseSpec | None, status: ModelReleaseStatus, namespace: str
-    ) -> Object | None:
-        wanted = _shared_name(spec, status)
-        return await self.kube.get(HTTP_ROUTE, namespace, wanted[0]) if wanted else None
+    async def _shared_route(self, carrier: shared_route.Carrier | None, namespace: str) -> Object | None:
+        return await self.kube.get(HTTP_ROUTE, namespace, carrier.route) if carrier else None
 
     async def _others(
         self,
@@ -355,20 +354,11 @@ def _first(error: ValidationError) -> str:
     return f"spec{'.' if where else ''}{where}: {problem['msg'].removeprefix('Value error, ')}{more}"
 
 
-def _shared_name(spec: ModelReleaseSpec | None, status: ModelReleaseStatus) -> tuple[str, str | None] | None:
-    """Name of the route and of its rule that the release is carried by, where it has none of its own."""
-    if spec is not None:
-        ref = spec.traffic.http_route
-        return (ref.name, ref.rule) if ref else None
-    traffic = status.traffic
-    return (traffic.route, traffic.rule) if traffic and traffic.route else None
-
-
-def _carrying(route: Object | None, release: str, name: str, rule: str | None) -> tuple[Object | None, str | None]:
+def _carrying(route: Object | None, release: str, carrier: shared_route.Carrier) -> tuple[Object | None, str | None]:
     """The route as far as it carries the release, or what is wrong with it."""
     if route is None:
-        return None, f"HTTPRoute {name} does not exist in this namespace"
-    found = shared_route.rule_of(route, release, rule)
+        return None, f"HTTPRoute {carrier.route} does not exist in this namespace"
+    found = shared_route.rule_of(route, release, carrier.rule)
     return (None, found) if isinstance(found, str) else (shared_route.only_rule(route, found), None)
 
 

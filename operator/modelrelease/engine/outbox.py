@@ -19,10 +19,11 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from modelrelease.api.base import NAME_LABEL
 from modelrelease.api.record import Delivery, RecordEvent, ReleaseRecordSpec, ReleaseRecordStatus, Sink
 from modelrelease.clients.kube import RELEASE_RECORD, Conflict, Kube, KubeError, NotFound, Object
 from modelrelease.clients.webhook import Webhook
-from modelrelease.core.record import NAME_LABEL, WEBHOOK_EVENTS, cloud_event, event_types
+from modelrelease.core.record import WEBHOOK_EVENTS, cloud_event, event_types
 
 from . import telemetry
 from .queue import Key, WorkQueue

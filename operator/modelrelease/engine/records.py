@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelrelease.api.base import NAME_LABEL
 from modelrelease.api.record import PreviousRecord
 from modelrelease.api.status import EndingStatus
 from modelrelease.clients.kube import RELEASE_RECORD, AlreadyExists, Kube, KubeError, Object
-from modelrelease.core.record import NAME_LABEL, SEQUENCE_LABEL, Place, body_of, digest, spec_of
+from modelrelease.core.record import SEQUENCE_LABEL, Place, body_of, digest, spec_of
 
 from . import telemetry
 from .queue import Key, WorkQueue

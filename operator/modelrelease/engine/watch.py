@@ -23,7 +23,7 @@ from typing import Any
 
 import kopf
 
-from modelrelease.api.base import GROUP, VERSION
+from modelrelease.api.base import GROUP, NAME_LABEL, VERSION
 from modelrelease.clients.kube import (
     DEPLOYMENT,
     HTTP_ROUTE,
@@ -35,7 +35,6 @@ from modelrelease.clients.kube import (
     Kube,
     KubeError,
 )
-from modelrelease.core.render import NAME_LABEL
 
 from .observe import COMMAND
 from .queue import Key, WorkQueue

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from modelrelease.api.base import GROUP
+from modelrelease.api.base import REVISION_LABEL
 from modelrelease.core.wants import Measure
 from modelrelease.presets import Selector
 
 LONGEST = 512
 """As status bounds it. A longer one is left out: cut short it would not be PromQL."""
-_REVISION = f"{GROUP}/revision".replace(".", "_").replace("/", "_")
+_REVISION = REVISION_LABEL.replace(".", "_").replace("/", "_")
 """The pod label as Prometheus knows it."""
 
 
