@@ -217,7 +217,9 @@ class Stage:
         """Start another process of the operator; `self.operator` is the newest."""
         kube = await Tampered.connect(str(self.operator_kubeconfig))
         assert isinstance(kube, Tampered)
-        client = registry or RegistryClient(RegistryEndpoint(self.registry_url), timeout_s=5, retries=0, now=self.clock)
+        client = registry or RegistryClient(
+            RegistryEndpoint(self.registry_url), timeout_s=30, retries=0, now=self.clock
+        )
         self.processes.append(Process(kube, client, self.clock))
         return self.processes[-1]
 

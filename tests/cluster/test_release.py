@@ -59,7 +59,7 @@ async def test_what_happened_is_told_in_events_with_distinct_reasons(stage: Stag
 
     told = [(event["type"], event["reason"], event["note"]) for event in await stage.events()]
     notes = [note for _, _, note in told]
-    assert {kind for kind, _, _ in told} == {"Normal"}
+    assert [item for item in told if item[0] != "Normal"] == []
     assert [reason for _, reason, _ in told if reason not in ("WaitingForEvidence",)] == [
         *("RolloutStarted", "GatesPassed", "WeightChanged", "Promoted"),
         *("RolloutStarted", "GatesPassed", "WeightChanged", "WeightChanged", "Promoted"),
