@@ -208,3 +208,16 @@ def test_a_monitor_carries_the_labels_and_the_interval_that_the_operator_is_told
     [body] = [child.body for child in children if child.kind == "PodMonitor"]
     assert body["metadata"]["labels"] == {"release": "prometheus", **labels("churn")}
     assert {endpoint["interval"] for endpoint in body["spec"]["podMetricsEndpoints"]} == {"10s"}
+
+
+def test_on_somebody_elses_route_both_slots_send_to_the_port_on_which_what_serves_listens() -> None:
+    case = release(2, Stage.BAKING).see(samples=HEALTHY).later(300).decided()
+    assert case.status.traffic is not None and case.status.stable is not None
+    stable, shared = case.status.stable, case.status.traffic.model_copy(update={"route": "edge"})
+    status = case.status.model_copy(update={"traffic": shared})
+    moved = replace(revision("8"), http_port=9000)
+    children = by_name(render(case.spec, status, {**case.obs.revisions, moved.key: moved}, "churn"))
+    for slot in ("a", "b"):
+        service = children[f"Service churn-{slot}"]["spec"]
+        assert service["selector"] == {NAME: "churn", REVISION: stable.revision}, slot
+        assert service["ports"][0]["targetPort"] == 9000, slot

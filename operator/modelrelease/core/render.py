@@ -66,10 +66,11 @@ def render(
     """
     children = list(_deployments(status, revisions))
     ports = _ports(status, revisions)
-    if ports is None:
+    if not ports:
         return ()
     for slot, revision in _selected(status).items():
-        children.append(_marked(_service(release, slot, revision, ports), _began(status, revision)))
+        port = ports.get(revision, next(iter(ports.values())))
+        children.append(_marked(_service(release, slot, revision, port), _began(status, revision)))
     if status.traffic is not None and status.traffic.route is not None:
         pass  # the route is somebody else's: core.shared_route
     elif status.traffic is not None and spec is not None and spec.traffic.gateway is not None:
@@ -164,17 +165,10 @@ def _is_tcp(port: Mapping[str, Any]) -> bool:
     return bool(port.get("protocol", "TCP") == "TCP")
 
 
-def _ports(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Mapping[Slot, int] | None:
-    """Target port of each slot's Service; None while no revision is known."""
-    found: dict[Slot, int] = {}
-    for role in (status.previous, status.stable, status.candidate):
-        revision = revisions.get(role.key) if role else None
-        if role is not None and revision is not None:
-            found[role.slot] = revision.http_port
-    if not found:
-        return None
-    first = next(iter(found.values()))
-    return {slot: found.get(slot, first) for slot in SLOTS}
+def _ports(status: ModelReleaseStatus, revisions: Mapping[str, Revision]) -> Mapping[str, int]:
+    """Port on which each known revision listens; its Service sends there, whichever slot selects it."""
+    roles = [role for role in (status.stable, status.candidate, status.previous) if role is not None]
+    return {role.revision: revisions[role.key].http_port for role in roles if role.key in revisions}
 
 
 def _selected(status: ModelReleaseStatus) -> Mapping[Slot, str]:
@@ -191,7 +185,7 @@ def _selected(status: ModelReleaseStatus) -> Mapping[Slot, str]:
     return {slot: status.stable.revision if slot in free else held[slot] for slot in SLOTS}
 
 
-def _service(release: str, slot: Slot, revision: str, ports: Mapping[Slot, int]) -> Child:
+def _service(release: str, slot: Slot, revision: str, port: int) -> Child:
     name = service_name(release, slot)
     body = {
         "apiVersion": "v1",
@@ -199,7 +193,7 @@ def _service(release: str, slot: Slot, revision: str, ports: Mapping[Slot, int])
         "metadata": {"name": name, "labels": {**labels(release), f"{GROUP}/slot": slot}},
         "spec": {
             "selector": {NAME_LABEL: release, REVISION_LABEL: revision},
-            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": ports[slot]}],
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": port}],
         },
     }
     return Child("Service", name, body)
