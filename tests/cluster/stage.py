@@ -27,6 +27,7 @@ from modelrelease.clients.kube import (
     HTTP_ROUTE,
     MODEL_RELEASE,
     POD,
+    POD_MONITOR,
     SERVICE,
     Kind,
     Kube,
@@ -251,6 +252,19 @@ class Stage:
     async def command(self, verb: str, revision: str, nonce: str = "1") -> None:
         annotation = {"modelrelease.dev/command": f"{verb}@{revision}-{nonce}"}
         await self.admin.patch(MODEL_RELEASE, self.namespace, NAME, {"metadata": {"annotations": annotation}})
+
+    async def delete(self) -> None:
+        """Delete the release, and all that belongs to it as the garbage collector would."""
+        release = await self.live(MODEL_RELEASE)
+        await self.admin.delete(MODEL_RELEASE, self.namespace, NAME, uid=release["metadata"]["uid"])
+        for kind in await self.owned_kinds():
+            for item in await self.all(kind):
+                await self.admin.delete(kind, self.namespace, item["metadata"]["name"], uid=item["metadata"]["uid"])
+
+    async def owned_kinds(self) -> tuple[Kind, ...]:
+        """What a release may own, of the kinds that this API server knows by now."""
+        monitors = (POD_MONITOR,) if await self.admin.served(POD_MONITOR) else ()
+        return (*CHILDREN, CONTROLLER_REVISION, *monitors)
 
     async def lose_status(self) -> None:
         live = await self.live(MODEL_RELEASE)

@@ -87,7 +87,7 @@ async def test_reading_verbs_when_a_version_is_on_its_way_tell_of_it(stage: Stag
 
     listed = cli("list").out.splitlines()
     assert listed[1].split()[:3] == [NAME, "SAFE", "1"]
-    assert f"{stage.namespace}  {NAME}" in cli("list", "-A").out
+    assert [stage.namespace, NAME] in [line.split()[:2] for line in cli("list", "-A").out.splitlines()]
 
     found = json.loads(cli("where", f"{stage.model}/2", "-o", "json").out)
     mine = [item for item in found if item["namespace"] == stage.namespace]

@@ -13,13 +13,9 @@ import pytest
 
 from modelrelease.api.status import ModelReleaseStatus
 from modelrelease.clients.kube import (
-    CONTROLLER_REVISION,
-    DEPLOYMENT,
     EVENT,
     HTTP_ROUTE,
     MODEL_RELEASE,
-    POD_MONITOR,
-    SERVICE,
     Conflict,
 )
 from modelrelease.core.render import Child
@@ -302,14 +298,9 @@ async def crash_until_promoted(stage: Stage, version: int, number: int) -> set[s
 
 async def restart_from_nothing(stage: Stage) -> None:
     """Delete the release and, as the garbage collector would, all that belongs to it; create it anew."""
-    release = await stage.live(MODEL_RELEASE)
-    await stage.admin.delete(MODEL_RELEASE, stage.namespace, NAME, uid=release["metadata"]["uid"])
-    kinds = [DEPLOYMENT, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, EVENT]
-    if await stage.admin.served(POD_MONITOR):
-        kinds.append(POD_MONITOR)
-    for kind in kinds:
-        for item in await stage.all(kind):
-            await stage.admin.delete(kind, stage.namespace, item["metadata"]["name"], uid=item["metadata"]["uid"])
+    await stage.delete()
+    for event in await stage.all(EVENT):
+        await stage.admin.delete(EVENT, stage.namespace, event["metadata"]["name"], uid=event["metadata"]["uid"])
     await stage.play()
     await stage.process()
     await stage.release()

@@ -6,26 +6,18 @@ The API server of these tests has no garbage collector, so the test takes the ow
 from __future__ import annotations
 
 from modelrelease.clients.kube import (
-    CONTROLLER_REVISION,
-    DEPLOYMENT,
-    HTTP_ROUTE,
     MODEL_RELEASE,
     POD,
-    POD_MONITOR,
     SERVICE,
-    Kind,
 )
 from tests.cluster.stage import NAME, Stage, condition
-
-CHILDREN: tuple[Kind, ...] = (DEPLOYMENT, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION)
 
 
 async def orphan(stage: Stage) -> None:
     """kubectl delete modelrelease --cascade=orphan."""
     live = await stage.live(MODEL_RELEASE)
     await stage.admin.delete(MODEL_RELEASE, stage.namespace, NAME, uid=live["metadata"]["uid"])
-    monitors = (POD_MONITOR,) if await stage.admin.served(POD_MONITOR) else ()
-    for kind in (*CHILDREN, *monitors):
+    for kind in await stage.owned_kinds():
         for item in await stage.all(kind):
             body = {"metadata": {"ownerReferences": None}}
             await stage.admin.patch(kind, stage.namespace, item["metadata"]["name"], body)
@@ -49,7 +41,7 @@ async def test_what_a_deleted_release_left_behind_is_taken_over_without_a_restar
     assert (again.stable.key, again.stable.slot) == (second.stable.key, second.stable.slot)
     assert {pod["metadata"]["uid"] for pod in await stage.all(POD)} == pods
     assert await stage.weights() == (0, 100)
-    for kind in CHILDREN:
+    for kind in await stage.owned_kinds():
         for item in await stage.all(kind):
             assert [owner["uid"] for owner in item["metadata"]["ownerReferences"]] == [release["metadata"]["uid"]]
 
