@@ -22,7 +22,8 @@ from modelrelease.clients.webhook import Webhook, WebhookEndpoint
 from modelrelease.core.render import Monitoring
 from modelrelease.engine import telemetry
 from modelrelease.engine.approvals import ApprovalReader
-from modelrelease.engine.endpoints import Directory, Prometheuses, Registries
+from modelrelease.engine.directory import Directory
+from modelrelease.engine.endpoints import Prometheuses, Registries
 from modelrelease.engine.leader import Leader
 from modelrelease.engine.outbox import AuditLog, Outbox, Receiver, SignedWebhook
 from modelrelease.engine.queue import Key, WorkQueue

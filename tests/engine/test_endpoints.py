@@ -1,4 +1,4 @@
-"""engine.endpoints: several registries and Prometheus servers, safely shared. The servers are real, on the loopback."""
+"""Several registries and Prometheus servers, safely shared. The servers are real, on the loopback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from modelrelease.api.reasons import Reason
 from modelrelease.clients.kube import Kube
 from modelrelease.core.observation import AliasTarget, ModelVersion, Unavailable
 from modelrelease.core.wants import AliasWrite, EndpointRef, RegistryWant, SampleWant
-from modelrelease.engine.endpoints import Directory, Pool, Prometheuses, Registries
+from modelrelease.engine.directory import Directory
+from modelrelease.engine.endpoints import Prometheuses, Registries
+from modelrelease.engine.pool import Pool
 from modelrelease.engine.queue import Key
 from tests.clients.loopback import HANG_UP, SILENCE, Answer, Request, Server, serve
 from tests.engine.test_secrets import Secrets

@@ -19,7 +19,8 @@ from modelrelease.api.endpoints import Endpoints
 from modelrelease.clients.kube import Kube
 from modelrelease.core.observation import AliasTarget, ModelVersion
 from modelrelease.core.wants import RegistryWant
-from modelrelease.engine.endpoints import REGISTRY_THREADS, Directory, Registries
+from modelrelease.engine.directory import Directory
+from modelrelease.engine.endpoints import REGISTRY_THREADS, Registries
 
 MODELS, EACH = 20, 10
 SLICES = 20

@@ -1,7 +1,7 @@
 """Which registry and which Prometheus a release is about.
 
 Both stand in its ReleasePolicy. Not here: whether its namespace may use them, and with which credentials
-(engine.endpoints).
+(engine.directory).
 
 The rule: where the policy cannot be read nobody else is asked instead; another registry may know a version of the same
 name and number.

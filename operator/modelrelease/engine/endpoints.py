@@ -1,253 +1,35 @@
-"""All registries and all Prometheus servers, each with a part of its own: made when a release wants it, ended when none
-does any more.
+"""All registries and all Prometheus servers, each with a part of its own that reads it.
 
-Here: which endpoint a release means, whether its namespace may use it, and whose credentials are used. Not here: what
-is read when (engine.refresh, engine.sampler), and how (clients).
+Here: what each release wants of which endpoint, and what it is told where it may not. Not here: which endpoint is meant
+(engine.directory), how long it is read (engine.pool), what is read when (engine.refresh, engine.sampler).
 
 Concurrency: everything belongs to the event loop, and no call waits. Each part has its own threads, few and bounded, so
-one that hangs delays nobody else; the number of parts is bounded, too.
-
-The rules: an endpoint of the operator's configuration is one part for all whom its allow-list names. One that a policy
-names by URL is a part for each namespace: two tenants share no client, no session and nothing that was read. What the
-allow-list refuses is never asked.
+one that hangs delays nobody else.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from modelrelease.api.endpoints import NAMESPACE, TENANT_HEADER, Endpoints
 from modelrelease.api.reasons import Reason
-from modelrelease.clients.connection import ANONYMOUS, Files, Source
-from modelrelease.clients.kube import Kube
 from modelrelease.clients.prometheus import PrometheusClient, PrometheusEndpoint
 from modelrelease.clients.registry import RegistryClient, RegistryEndpoint
 from modelrelease.core.observation import RegistryView, Samples, Unavailable
 from modelrelease.core.wants import EndpointRef, RegistryWant, SampleWant
 
 from . import telemetry
+from .directory import Directory, Place
+from .pool import MOST, Pool
 from .queue import Key
 from .refresh import Alias, RegistryRefresher, Tag
 from .sampler import Sampler
-from .secrets import NamespaceSecret
-
-MOST = 64
-"""Registries, and Prometheus servers, that are read at the same time."""
 
 REGISTRY_THREADS = 8
 """Requests that are under way at one registry at most; half of it where a policy names it by URL."""
 
 PROMETHEUS_THREADS = 4
-IDLE_S = 120.0
-"""How long a part outlives the last release that wanted it."""
-
-RESTART_S = 5.0
-
-logger = logging.getLogger(__name__)
-
-
-class Part(Protocol):
-    """What reads one endpoint."""
-
-    async def run(self) -> None:
-        """Read as things fall due, until cancelled."""
-
-    async def close(self) -> None:
-        """Start nothing more."""
-
-
-P = TypeVar("P", bound=Part)
-
-
-class Place(NamedTuple):
-    """An endpoint as one release means it. identity: what is shared by those for whom all of this is the same.
-
-    own: whether the operator's configuration names it.
-    """
-
-    identity: tuple[str, ...]
-    url: str
-    credentials: Source
-    headers: Mapping[str, str]
-    own: bool
-
-
-@dataclass(slots=True)
-class _Member(Generic[P]):
-    part: P
-    task: asyncio.Task[None]
-    keys: set[Key] = field(default_factory=set)
-    idle_since: float = 0.0
-
-
-class Pool(Generic[P]):
-    """Parts by identity, and which release uses which."""
-
-    def __init__(self, *, most: int = MOST, idle_s: float = IDLE_S) -> None:
-        self._most = most
-        self._idle_s = idle_s
-        self._members: dict[tuple[str, ...], _Member[P]] = {}
-        self._of: dict[Key, tuple[str, ...]] = {}
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def part(self, key: Key) -> P | None:
-        """The part that this release uses."""
-        identity = self._of.get(key)
-        return self._members[identity].part if identity is not None else None
-
-    def join(self, key: Key, place: Place, make: Callable[[Place], P]) -> P | None:
-        """Let a release use the part of this place; None when there are too many parts. It has left any other."""
-        identity = place.identity
-        if identity not in self._members and not self._has_room():
-            return None
-        if identity not in self._members:
-            part = make(place)
-            task = asyncio.create_task(_live(part, place.credentials), name=f"read {'/'.join(identity)}")
-            self._members[identity] = _Member(part, task)
-        self._members[identity].keys.add(key)
-        self._of[key] = identity
-        return self._members[identity].part
-
-    def leave(self, key: Key) -> None:
-        """The release wants nothing of its part any more."""
-        identity = self._of.pop(key, None)
-        if identity is not None:
-            member = self._members[identity]
-            member.keys.discard(key)
-            member.idle_since = asyncio.get_running_loop().time()
-
-    def uses(self, key: Key, place: Place) -> bool:
-        """Whether the release uses this place's part already."""
-        return self._of.get(key) == place.identity
-
-    async def run(self, refused: Mapping[Key, Unavailable], wake: Callable[[Key], None]) -> None:
-        """End parts that nobody has wanted for a while, until cancelled. Wakes those for whom there was no room."""
-        while True:
-            await asyncio.sleep(self._idle_s / 4)
-            now = asyncio.get_running_loop().time()
-            for identity, member in list(self._members.items()):
-                if not member.keys and now - member.idle_since >= self._idle_s:
-                    self._end(identity)
-            if self._has_room():
-                for key, problem in refused.items():
-                    if problem.reason is Reason.ENDPOINT_LIMIT_REACHED:
-                        wake(key)
-
-    async def close(self) -> None:
-        """End all parts."""
-        self._of.clear()
-        for identity in list(self._members):
-            self._end(identity)
-
-    def _has_room(self) -> bool:
-        if len(self._members) < self._most:
-            return True
-        idle = [(member.idle_since, identity) for identity, member in self._members.items() if not member.keys]
-        if idle:
-            self._end(min(idle)[1])
-        return bool(idle)
-
-    def _end(self, identity: tuple[str, ...]) -> None:
-        member = self._members.pop(identity)
-        member.task.cancel()
-        logger.debug("nobody reads %s any more", "/".join(identity))
-
-
-async def _live(part: Part, credentials: Source) -> None:
-    """Run a part until it is cancelled; a bug in it neither ends the process nor another endpoint."""
-    secret = None
-    try:
-        if isinstance(credentials, NamespaceSecret):
-            secret = asyncio.create_task(credentials.keep(await credentials.read()))
-        while True:
-            try:
-                await part.run()
-            except Exception:
-                logger.exception("reading an endpoint ended unexpectedly; it goes on in %.0f s", RESTART_S)
-            await asyncio.sleep(RESTART_S)
-    finally:
-        if secret is not None:
-            secret.cancel()
-            with suppress(asyncio.CancelledError):
-                await secret
-        await part.close()
-
-
-class Directory:
-    """What endpoints there are, and with which credentials they are called."""
-
-    def __init__(self, kube: Kube, endpoints: Endpoints, own: Mapping[str, Source] | None = None) -> None:
-        """own: credentials of configured registries that do not come from files, by name."""
-        self._kube = kube
-        self.endpoints = endpoints
-        self._own = own or {}
-
-    def registry(self, ref: EndpointRef, namespace: str, model: str) -> Place | Unavailable:
-        """The registry that a release means, if it may read the model there."""
-        if ref.url:
-            return self._by_url(ref, namespace)
-        found = self.endpoints.registry(ref.name)
-        if found is None:
-            return _unknown("registry", ref.name, self.endpoints.default_registry)
-        if not found.reads(namespace, model):
-            words = f"namespace {namespace} may not read model {model} of registry {found.name}"
-            who = "who runs the operator can allow it (endpoints: registries: allow)"
-            return Unavailable(Reason.REGISTRY_NOT_ALLOWED, f"{words}; {who}")
-        credentials = self._own.get(found.name) or Files(found.named_files(), found.credentials_dir)
-        return Place(("registry", found.name), found.url, credentials, {}, own=True)
-
-    def write_problem(self, ref: EndpointRef, namespace: str, model: str) -> Unavailable | None:
-        """Why a release must not move aliases of the model there, None if it may."""
-        if ref.url:
-            if ref.secret:
-                return None  # with the rights of its own namespace
-            words = f"aliases at {ref.url} are not moved without credentials of namespace {namespace}"
-            return Unavailable(Reason.ALIAS_WRITE_NOT_ALLOWED, f"{words}; the ReleasePolicy can name a secretRef")
-        found = self.endpoints.registry(ref.name)
-        if found is None or found.writes(namespace, model):
-            return None
-        words = f"namespace {namespace} may not move aliases of model {model} in registry {found.name}"
-        who = "who runs the operator can allow it (endpoints: registries: allow: write)"
-        return Unavailable(Reason.ALIAS_WRITE_NOT_ALLOWED, f"{words}; {who}")
-
-    def prometheus(self, ref: EndpointRef, namespace: str) -> Place | Unavailable:
-        """The Prometheus that a release means, if it may be measured there."""
-        if ref.url:
-            return self._by_url(ref, namespace)
-        found = self.endpoints.prometheus(ref.name)
-        if found is None:
-            return _unknown("Prometheus", ref.name, self.endpoints.default_prometheus)
-        if not found.serves(namespace):
-            words = f"releases of namespace {namespace} may not be measured with Prometheus {found.name}"
-            who = "who runs the operator can allow it (endpoints: prometheuses: allow)"
-            return Unavailable(Reason.PROMETHEUS_NOT_ALLOWED, f"{words}; {who}")
-        tenant = (found.tenant or "").replace(NAMESPACE, namespace)
-        headers = {**found.headers, **({TENANT_HEADER: tenant} if tenant else {})}
-        credentials = Files(found.named_files(), found.credentials_dir)
-        return Place(("prometheus", found.name, tenant), found.url, credentials, headers, own=True)
-
-    def _by_url(self, ref: EndpointRef, namespace: str) -> Place:
-        tenant = ref.tenant.replace(NAMESPACE, namespace)
-        credentials = NamespaceSecret(self._kube, namespace, ref.secret, ref.url) if ref.secret else ANONYMOUS
-        identity = ("url", namespace, ref.url, ref.secret, tenant)
-        return Place(identity, ref.url, credentials, {TENANT_HEADER: tenant} if tenant else {}, own=False)
-
-
-def _unknown(what: str, name: str, default: str | None) -> Unavailable:
-    if name:
-        words = f"the operator's configuration has no {what} {name}; the ReleasePolicy names it"
-    else:
-        words = f"the operator's configuration has no default {what}, and no ReleasePolicy names one for this release"
-    return Unavailable(Reason.ENDPOINT_NOT_CONFIGURED, words)
-
 
 POLICY_UNREAD = Unavailable(
     Reason.POLICY_NOT_FOUND, "which endpoint to read stands in a ReleasePolicy that cannot be read"

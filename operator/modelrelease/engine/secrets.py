@@ -1,6 +1,6 @@
 """Credentials from a Secret in a release's own namespace, kept as they are now.
 
-Here: one Secret, read again and again. Not here: who may use it (engine.endpoints), and how it is sent
+Here: one Secret, read again and again. Not here: who may use it (engine.directory), and how it is sent
 (clients.connection). Concurrency: the reading belongs to the event loop; clients call the source from their threads.
 
 The rules: a Secret is used for the one URL that stands in it, so that nobody who writes a policy or changes it can have
