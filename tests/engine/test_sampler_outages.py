@@ -7,11 +7,9 @@ still holds is counted to the request once it answers again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,75 +17,13 @@ import pytest
 
 from e2e.fault_proxy import FaultProxy, Mode
 from modelrelease.api.reasons import Reason
-from modelrelease.clients.prometheus import PrometheusClient, PrometheusEndpoint
 from modelrelease.core.evidence import Counts
 from modelrelease.core.observation import Unavailable
-from modelrelease.core.wants import Measure, Queries, SampleWant
-from modelrelease.engine.queue import Key
+from modelrelease.core.wants import SampleWant
 from modelrelease.engine.sampler import Sampler
-from modelrelease.presets import Matcher, Selector
-from tests.clients.prometheus_server import Pod, Prometheus, pod, prometheus, undisturbed
+from tests.clients.prometheus_server import Pod, Prometheus, prometheus, undisturbed
 from tests.clients.remote_write import Sample, write
-
-KEY: Key = ("team", "chat")
-GOOD, BAD = 'requests_total{code="200"}', 'requests_total{code="500"}'
-REQUESTS, FAILED = Selector("requests_total"), Selector("requests_total", (Matcher("code", "=~", "5.."),))
-ERRORS = Measure("errors", (REQUESTS,), bad=((1, FAILED),))
-TICK_S, SCRAPE_S = 2.0, 2.0
-
-
-@pytest.fixture
-def pods() -> Iterator[tuple[Pod, Pod]]:
-    with pod("s1", "aaaa") as stable, pod("c1", "bbbb") as canary:
-        stable.samples, canary.samples = {GOOD: 1000, BAD: 7}, {GOOD: 50, BAD: 1}
-        yield stable, canary
-
-
-@pytest.fixture
-def server(tmp_path: Path, pods: tuple[Pod, Pod]) -> Iterator[Prometheus]:
-    with prometheus(tmp_path, *pods, scrape_interval_s=SCRAPE_S) as made:
-        made.await_scrapes()
-        yield made
-
-
-@pytest.fixture
-def proxy(server: Prometheus) -> Iterator[FaultProxy]:
-    with FaultProxy(server.url) as made:
-        yield made
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def want(*arms: str, measures: tuple[Measure, ...] = (ERRORS,)) -> SampleWant:
-    return SampleWant(*KEY, dict.fromkeys(arms or ("aaaa", "bbbb"), measures), now())
-
-
-async def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something that is about to happen."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.05)
-
-
-@contextlib.asynccontextmanager
-async def sampling(url: str, timeout_s: float = 5, clock: Callable[[], datetime] = now) -> AsyncIterator[Sampler]:
-    """A sampler that runs until the block ends."""
-    client = PrometheusClient(PrometheusEndpoint(url), timeout_s=timeout_s)
-    sampler = Sampler(client, lambda _: None, clock, tick_s=TICK_S, lag_s=SCRAPE_S)
-    running = asyncio.create_task(sampler.run())
-    try:
-        yield sampler
-    finally:
-        running.cancel()
-        await sampler.close()
-
-
-def total(sampler: Sampler, revision: str, check: str = "errors") -> Counts:
-    found = [count for poll in sampler.samples(KEY).polls for count in poll.counts(revision, check)]
-    return Counts(sum(count.total for count in found), sum(count.bad for count in found))
+from tests.engine.sampling import BAD, ERRORS, GOOD, KEY, TICK_S, sampling, total, until, want
 
 
 @pytest.mark.parametrize(
@@ -263,64 +199,3 @@ async def test_a_counter_that_is_nan_tells_nothing_until_it_was_a_number_at_both
         await until(lambda: total(sampler, "bbbb").total > 0)
         assert total(sampler, "bbbb") == Counts(3, 0)
         assert total(sampler, "aaaa") == Counts(0, 0)
-
-
-OWN = Measure("own", custom=Queries('t_total{pod=~"$(pods)"}', "b_total{pod=~'$(pods)',rev!='$(revision)'}"))
-
-
-@pytest.mark.parametrize(
-    ("total_query", "words"),
-    [
-        pytest.param("sum(t_total{pod=~'$(pods)'}", "refused a query (HTTP 400)", id="no PromQL"),
-        pytest.param("sum(t_total{pod=~'$(pods)'})", "series without the label pod", id="no pod"),
-        pytest.param("many_total{pod=~`$(pods)`}", "gave more than 1,000 series", id="too many series"),
-    ],
-)
-@undisturbed
-async def test_a_bad_query_of_ones_own_fails_alone(
-    server: Prometheus, pods: tuple[Pod, Pod], total_query: str, words: str
-) -> None:
-    stable, canary = pods
-    canary.samples |= {f'many_total{{user="u{number}"}}': 1 for number in range(1100)}
-    canary.samples["t_total"] = stable.samples["t_total"] = 100
-    seen = [one.scrapes for one in pods]
-    await until(lambda: all(one.scrapes > was + 1 for one, was in zip(pods, seen, strict=True)))
-    bad = Measure("bad", custom=Queries(total_query, "b_total{pod=~'$(pods)'}"))
-    async with sampling(server.url, timeout_s=10) as sampler:
-        sampler.want(KEY, want(measures=(ERRORS, OWN, bad)))
-        await until(lambda: words in getattr(sampler.samples(KEY).problem, "message", ""))
-        await until(lambda: bool(sampler.samples(KEY).polls))
-        canary.add("t_total", 8)
-        canary.add("b_total", 2)
-        canary.add(GOOD, 10)
-        await until(lambda: total(sampler, "bbbb", "own") == Counts(8, 2))
-        await until(lambda: total(sampler, "bbbb") == Counts(10, 0))
-        samples = sampler.samples(KEY)
-
-    assert total(sampler, "bbbb", "bad") == Counts(0, 0)
-    assert samples.problem is not None
-    assert samples.problem.message.startswith("check bad: its query for total")
-
-
-@undisturbed
-async def test_a_query_of_ones_own_that_hangs_delays_neither_its_release_nor_others(
-    server: Prometheus, proxy: FaultProxy, pods: tuple[Pod, Pod]
-) -> None:
-    other: Key = ("team", "other")
-    proxy.only = b"t_total"
-    proxy.mode = "hang"
-    with pod("o1", "oooo", release="other") as third:
-        third.samples = {GOOD: 1}
-        server.scrape(*pods, third)
-        await until(lambda: third.scrapes > 1)
-        async with sampling(proxy.url) as sampler:
-            sampler.want(KEY, want(measures=(ERRORS, OWN)))
-            sampler.want(other, SampleWant(*other, {"oooo": (ERRORS,)}, datetime.now(UTC)))
-            await until(lambda: len(sampler.samples(KEY).polls) >= 2 and len(sampler.samples(other).polls) >= 2)
-            pods[1].add(BAD, 6)
-            await until(lambda: total(sampler, "bbbb") == Counts(6, 6))
-            hanging, healthy = sampler.samples(KEY).problem, sampler.samples(other).problem
-
-    assert healthy is None
-    assert hanging is not None
-    assert hanging.message.startswith("check own: its query for total: ")
