@@ -10,9 +10,14 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help demo playground test check format crds docs lock bench images binaries clean install-manifest docs-metrics
 
-# They mostly wait, so a second cluster beside the first halves the time.
+# `make check` has run these.
+FAST := tests/core tests/api tests/sim tests/docs
+# These take longest, and mostly wait: begun first, none of them is left alone at the end.
+LONG := $(wildcard tests/engine/test_sampler*.py) tests/cluster/test_release_approval.py tests/cluster/test_cli_commands.py
+# They mostly wait, so three clusters side by side take as long as the slowest.
 INSIDE := $(PY) -m e2e.cluster run -- $(abspath $(PY)) -m pytest -q -m inside
-BESIDE := e2e/test_argocd.py e2e/test_outages.py
+PAGES := e2e/test_tutorial.py
+TROUBLE := e2e/test_argocd.py e2e/test_outages.py
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,13 +32,15 @@ test: check ## Run all tests, on a real API server and a real cluster (installs 
 	@$(PY) -m e2e.cluster binaries
 	@$(PY) -m e2e.cluster binaries argocd miniredis
 	@$(PY) -m e2e.images
-	@$(PY) -m pytest tests -q -n 4 --dist loadfile --ignore=tests/core --ignore=tests/api --ignore=tests/sim --ignore=tests/docs
-	@$(PY) -m pytest e2e -q -n 2 --dist loadfile -m "not inside"
-	@echo "on two clusters at the same time: the main job here, $(BESIDE) on the other"
-	@log=$$(mktemp); main=0; other=0; \
-	  $(INSIDE) $(BESIDE) > $$log 2>&1 & beside=$$!; \
-	  $(INSIDE) e2e $(addprefix --ignore=,$(BESIDE)) || main=$$?; \
-	  wait $$beside || other=$$?; cat $$log; rm -f $$log; exit $$((main + other))
+	@$(PY) -m pytest $(LONG) tests e2e -q -n 5 --dist loadfile --no-loadscope-reorder -m "not inside" $(addprefix --ignore=,$(FAST))
+	@echo "on three clusters at the same time: the main job here; $(PAGES) and $(TROUBLE) are shown as they end"
+	@logs=$$(mktemp -d); failed=0; \
+	  $(INSIDE) $(PAGES) > $$logs/pages 2>&1 & pages=$$!; \
+	  $(INSIDE) $(TROUBLE) > $$logs/trouble 2>&1 & trouble=$$!; \
+	  $(INSIDE) e2e $(addprefix --ignore=,$(PAGES) $(TROUBLE)) || failed=1; \
+	  wait $$pages || failed=1; cat $$logs/pages; \
+	  wait $$trouble || failed=1; cat $$logs/trouble; \
+	  rm -r $$logs; exit $$failed
 
 check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, generated files, pure tests
 	@$(VENV)/bin/ruff format --check -q operator tests e2e bench
