@@ -74,6 +74,14 @@ class Registry:
         """What the operator's client reads; None for no version."""
         return None if version is None else self.reader.read_version(self.model, version)
 
+    def source(self, version: str) -> str:
+        """What the pods of a version are given."""
+        return str(self.writer.get_model_version(self.model, version).source)
+
+    def read_served(self, version: str, source: str) -> Lookup:
+        """What the operator's client reads of a champion whose metrics are all that is wanted."""
+        return self.reader.read_version(self.model, version, frozenset(), source)
+
     def requests_of(self, action: Callable[[], object]) -> list[str]:
         """The paths that the server logged while this ran; its access log tells each one."""
         before = self._log()

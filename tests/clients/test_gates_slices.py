@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from e2e.mlflow_server import MlflowServer
+from modelrelease.core.observation import Lookup, ModelVersion
 from tests.clients.evaluations import Registry
 
 Slices = dict[str, tuple[float, float]]
@@ -107,10 +108,23 @@ def test_slices_too_far_apart_fail(registry: Registry) -> None:
     )
 
 
-def test_twenty_slices_cost_as_many_requests_as_one(registry: Registry) -> None:
-    """Version, run and LoggedModel; also with a figure that is 0 and must be told from NaN."""
-    slices: Slices = {f"s{at}": (0.9, 900) for at in range(19)} | {"none": (0.0, 900)}
-    champion, candidate = registry.evaluated(figures(slices)), registry.evaluated(figures(slices))
-    sent = registry.requests_of(lambda: registry.read(candidate))
-    assert len(sent) <= 3, sent
-    assert registry.says(COUNTED, candidate, champion).verdict == "Pass"
+def test_twenty_slices_against_the_champion_cost_four_requests(registry: Registry) -> None:
+    """Version, run and LoggedModel, also with a figure that is 0 and must be told from NaN; and one LoggedModel."""
+    slices: Slices = {f"s{at}": (0.9, 900) for at in range(20)}
+    champion, candidate = registry.evaluated(figures(slices)), registry.evaluated(figures(slices | {"s0": (0.0, 900)}))
+    source = registry.source(champion)
+    sent = registry.requests_of(lambda: (registry.read(candidate), registry.read_served(champion, source)))
+    assert len(sent) == 4, sent
+    assert registry.says(COUNTED, champion, champion).verdict == "Pass"
+
+
+def test_what_is_read_by_its_source_has_the_same_figures(registry: Registry) -> None:
+    logged, of_run = registry.evaluated(figures({"day": (0.93, 2000)})), registry.run_only({"a": 1.0}, with_model=True)
+    for version, requests in ((logged, 1), (of_run, 4)):
+        source, whole = registry.source(version), registry.read(version)
+        assert isinstance(whole, ModelVersion)
+        served: list[Lookup] = []
+        sent = registry.requests_of(lambda: served.append(registry.read_served(version, source)))  # noqa: B023
+        assert isinstance(served[0], ModelVersion)
+        assert (served[0].metrics, served[0].metrics_from) == (whole.metrics, whole.metrics_from)
+        assert len(sent) == requests, sent

@@ -139,6 +139,7 @@ def test_what_is_wanted_of_the_registry_follows_from_the_gates(
 
     assert wanted is not None
     assert (wanted.parts_of("8"), wanted.parts_of("7")) == (of_candidate, of_champion)
+    assert wanted.sources == {"7": at.obs.revisions[at.status.stable.key].uri}  # type: ignore[union-attr]
 
 
 def test_a_signature_that_breaks_callers_blocks_before_a_pod_exists() -> None:

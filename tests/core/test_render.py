@@ -212,7 +212,8 @@ def test_a_monitor_carries_the_labels_and_the_interval_that_the_operator_is_told
 
 def test_on_somebody_elses_route_both_slots_send_to_the_port_on_which_what_serves_listens() -> None:
     case = release(2, Stage.BAKING).see(samples=HEALTHY).later(300).decided()
-    assert case.status.traffic is not None and case.status.stable is not None
+    assert case.status.traffic is not None
+    assert case.status.stable is not None
     stable, shared = case.status.stable, case.status.traffic.model_copy(update={"route": "edge"})
     status = case.status.model_copy(update={"traffic": shared})
     moved = replace(revision("8"), http_port=9000)

@@ -74,7 +74,7 @@ class FakeRegistry:
     def _note(self, what: str, name: str) -> None:
         self.calls.append((asyncio.get_running_loop().time(), what, name))
 
-    def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
+    def read_version(self, model: str, version: str, parts: frozenset[Part], source: str = "") -> Lookup:
         self._note("version", version)
         if self.bug:
             raise ZeroDivisionError

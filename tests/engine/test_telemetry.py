@@ -130,7 +130,7 @@ RUN = frozenset({Part.RUN})
 
 
 class Registry:
-    def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
+    def read_version(self, model: str, version: str, parts: frozenset[Part], source: str = "") -> Lookup:
         return Missing(Reason.VERSION_NOT_FOUND, "no such version")
 
     def read_alias(self, model: str, alias: str) -> AliasTarget | Missing | Unavailable:

@@ -75,18 +75,28 @@ class RegistryClient:
         self._now = now
         self._no_in = False
 
-    def read_version(self, model: str, version: str, parts: frozenset[Part] = frozenset({Part.RUN})) -> Lookup:
+    def read_version(
+        self, model: str, version: str, parts: frozenset[Part] = frozenset({Part.RUN}), source: str = ""
+    ) -> Lookup:
         """One version with its metrics, its tags and these parts: 2 GETs and those of the parts, 2 if it is missing.
 
         A source outside the allow-list is Unavailable(SOURCE_REFUSED). A version's tags stand above those of its run.
+        source: what it is served from, where its metrics are all that is wanted: a LoggedModel that has some is 1 GET.
         """
         try:
+            if source and not parts and (logged_as := _logged_model(source)) is not None:
+                served = registry_reading.Served(model, version, source)
+                told = registry_reading.describe(self._source, served, logged_as, parts, self._now)
+                if told.metrics:
+                    return told
             found = self._models.get_model_version(model, version)
             if (found.name, found.version) != (model, version):
                 return self._unavailable(Reason.REGISTRY_ERROR, "answered with another version than asked for")
             if problem := source_problem(found.source, self._schemes):
                 return Unavailable(Reason.SOURCE_REFUSED, f"source of {model} version {version} refused: {problem}")
-            return registry_reading.describe(self._source, found, _logged_model(found), parts, self._now)
+            return registry_reading.describe(
+                self._source, found, _logged_model(found.source) or found.model_id or None, parts, self._now
+            )
         except self._errors as error:
             code = _code(error)
             if code == "INVALID_PARAMETER_VALUE":
@@ -308,10 +318,10 @@ def _alias_names(found: Any) -> dict[str, str]:
     return {str(alias): str(version) for alias, version in dict(found.aliases).items()}
 
 
-def _logged_model(found: Any) -> str | None:
-    """Id of the LoggedModel behind a version. Open-source servers leave `model_id` empty; the source names it."""
-    match = _LOGGED_MODEL.fullmatch(found.source)
-    return match[1] if match else found.model_id or None
+def _logged_model(source: str) -> str | None:
+    """Id of the LoggedModel that a source names; open-source servers leave a version's `model_id` empty."""
+    match = _LOGGED_MODEL.fullmatch(source)
+    return match[1] if match else None
 
 
 def _code(error: Exception) -> str:

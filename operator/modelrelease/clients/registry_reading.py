@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -52,10 +52,23 @@ class Source:
     where: str
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A version as the pods that serve it know it; the registry's own entry is not asked."""
+
+    name: str
+    version: str
+    source: str
+    status: str = "READY"
+    run_id: str = ""
+    run_link: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 def describe(
     source: Source, found: Any, logged_as: str | None, parts: frozenset[Part], now: Callable[[], datetime]
 ) -> ModelVersion:
-    """The version with its metrics and these parts. found: MLflow's entity; logged_as: the id of its LoggedModel.
+    """The version with its metrics and these parts. found: MLflow's entity, or Served; logged_as: its LoggedModel's id.
 
     Raises one of `source.errors` where what every gate needs cannot be read.
     """

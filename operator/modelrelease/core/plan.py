@@ -131,6 +131,8 @@ def _registry(
     if versions and stable is not None:
         versions.add(stable.version)
     parts: dict[str, frozenset[Part]] = {}
+    serves = obs.revisions.get(stable.key) if stable is not None else None
+    sources = {serves.version: serves.uri} if serves is not None and serves.model == spec.model.name else {}
     if judged is not None:
         of_candidate, of_champion = gates.wanted(judged.gates)
         parts = dict.fromkeys(versions, of_champion) | {judged.version: of_candidate}
@@ -150,7 +152,9 @@ def _registry(
         return None
     named, moved = frozenset(versions), frozenset(aliases)
     rarely = named if rests is not None else frozenset[str]()
-    return RegistryWant(spec.model.name, named, moved, REGISTRY_MAX_AGE, write, parts=parts, tags=marks, rarely=rarely)
+    return RegistryWant(
+        spec.model.name, named, moved, REGISTRY_MAX_AGE, write, parts=parts, tags=marks, rarely=rarely, sources=sources
+    )
 
 
 def _rests(

@@ -60,8 +60,9 @@ class RegistryWant:
     """Which versions and aliases of one model to keep fresh, none of them older than max_age.
 
     endpoint: None where the policy that names it cannot be read: the one that was wanted before, if any. parts: by
-    version what is to be read of it beside metrics and tags; of a version that is not named here, the run. rarely: of
-    the versions those that only have to be read about daily.
+    version what is to be read of it beside metrics and tags; of a version that is not named here, the run. sources: of
+    what serves, the source that its pods were given; it is enough where only metrics are wanted. rarely: of the
+    versions those that only have to be read about daily.
     """
 
     model: str
@@ -73,6 +74,7 @@ class RegistryWant:
     parts: Mapping[str, frozenset[Part]] = field(default_factory=dict)
     tags: tuple[TagWrite, ...] = ()
     rarely: frozenset[str] = frozenset()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def age_of(self, kind: str, name: str) -> timedelta:
         """How old what is known of a version, alias or tag may get."""

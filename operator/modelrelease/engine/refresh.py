@@ -58,8 +58,8 @@ Tag = TagWritten | Missing | Unavailable
 class Registry(Protocol):
     """The blocking calls; `clients.registry.RegistryClient` has them. They return failures and do not raise them."""
 
-    def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
-        """One version with these parts."""
+    def read_version(self, model: str, version: str, parts: frozenset[Part], source: str = "") -> Lookup:
+        """One version with these parts; where its source is told, its metrics are enough."""
 
     def read_alias(self, model: str, alias: str) -> Alias:
         """Where one alias points."""
@@ -106,6 +106,11 @@ class _Entry:
     def parts(self, version: str) -> frozenset[Part]:
         """What all its readers together want to know of the version."""
         return frozenset[Part]().union(*(want.parts_of(version) for want in self.readers.values()))
+
+    def source(self, version: str) -> str:
+        """Where all its readers serve it from, empty where they differ or one of them does not know."""
+        known = {want.sources.get(version, "") for want in self.readers.values()}
+        return known.pop() if len(known) == 1 else ""
 
     def tells(self, want: RegistryWant, version: str) -> bool:
         """Whether the value has what this reader wants; one that was read for others may have less."""
@@ -305,7 +310,8 @@ class RegistryRefresher:
         elif subject.kind == "alias":
             look_up = partial(self._registry.read_alias, subject.model, subject.name)
         else:
-            look_up = partial(self._registry.read_version, subject.model, subject.name, entry.parts(subject.name))
+            of = subject.name
+            look_up = partial(self._registry.read_version, subject.model, of, entry.parts(of), entry.source(of))
         entry.looking = True
         self._free -= 1
         under_way = asyncio.get_running_loop().run_in_executor(self._pool, look_up)

@@ -199,9 +199,9 @@ class CountedRegistry:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def read_version(self, model: str, version: str, parts: frozenset[Part]) -> Lookup:
+    def read_version(self, model: str, version: str, parts: frozenset[Part], source: str = "") -> Lookup:
         """As the registry does."""
-        return _counted("read_version", lambda: self._registry.read_version(model, version, parts))
+        return _counted("read_version", lambda: self._registry.read_version(model, version, parts, source))
 
     def read_alias(self, model: str, alias: str) -> Alias:
         """As the registry does."""
