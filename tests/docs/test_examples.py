@@ -42,3 +42,12 @@ def test_the_health_that_is_told_names_every_phase() -> None:
     for word in ("Healthy", "Degraded", "Progressing", "Suspended"):
         assert f"| {word}" in health
         assert f'"{word}"' in lua["resource.customizations.health.modelrelease.dev_ModelRelease"]
+
+
+def test_every_screen_of_a_page_begins_as_the_plugin_draws_it() -> None:
+    drawn = [path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "cli" / "screens").glob("*-80.txt")]
+    for page in (ROOT / "README.md", DOCS / "cli.md"):
+        screens = [block for block in blocks(page) if block.text.startswith("crm/churn ")]
+        assert screens, page
+        for block in screens:
+            assert any(screen.startswith(block.text) for screen in drawn), block
