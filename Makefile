@@ -10,6 +10,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help demo playground test check format crds docs lock bench images binaries clean install-manifest docs-metrics
 
+CODE := operator tests e2e bench conftest.py
 # `make check` has run these.
 FAST := tests/core tests/api tests/sim tests/docs
 # These take longest, and mostly wait: begun first, none of them is left alone at the end.
@@ -32,7 +33,7 @@ test: check ## Run all tests, on a real API server and a real cluster (installs 
 	@$(PY) -m e2e.cluster binaries
 	@$(PY) -m e2e.cluster binaries argocd miniredis
 	@$(PY) -m e2e.images
-	@$(PY) -m pytest $(LONG) tests e2e -q -n 5 --dist loadfile --no-loadscope-reorder -m "not inside" $(addprefix --ignore=,$(FAST))
+	@$(PY) -m pytest $(LONG) e2e tests -q -n 5 --dist loadfile --no-loadscope-reorder -m "not inside" $(addprefix --ignore=,$(FAST))
 	@echo "on three clusters at the same time: the main job here; $(PAGES) and $(TROUBLE) are shown as they end"
 	@logs=$$(mktemp -d); failed=0; \
 	  $(INSIDE) $(PAGES) > $$logs/pages 2>&1 & pages=$$!; \
@@ -43,8 +44,8 @@ test: check ## Run all tests, on a real API server and a real cluster (installs 
 	  rm -r $$logs; exit $$failed
 
 check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, generated files, pure tests
-	@$(VENV)/bin/ruff format --check -q operator tests e2e bench
-	@$(VENV)/bin/ruff check -q operator tests e2e bench
+	@$(VENV)/bin/ruff format --check -q $(CODE)
+	@$(VENV)/bin/ruff check -q $(CODE)
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache > /tmp/modelrelease-imports.$$$$ || { cat /tmp/modelrelease-imports.$$$$; exit 1; }; rm -f /tmp/modelrelease-imports.$$$$
 	@$(PY) -m modelrelease.cli.crds --check crds
@@ -53,8 +54,8 @@ check: $(STAMP) ## Run the fast checks: format, lint, types, import contracts, g
 	@$(PY) -m pytest tests/core tests/api tests/sim tests/docs -q
 
 format: $(STAMP) ## Format the code and mend what the linter can mend
-	@$(VENV)/bin/ruff format -q operator tests e2e bench
-	@$(VENV)/bin/ruff check -q --fix operator tests e2e bench
+	@$(VENV)/bin/ruff format -q $(CODE)
+	@$(VENV)/bin/ruff check -q --fix $(CODE)
 
 crds: $(STAMP) ## Generate crds/ from the models
 	@$(PY) -m modelrelease.cli.crds crds

@@ -12,8 +12,6 @@ import pytest
 
 from e2e.mlflow_server import MlflowServer, MlflowServerError
 
-pytest_plugins = ("e2e.local_fixtures",)
-
 
 @pytest.mark.parametrize(
     ("host", "status"),

@@ -15,8 +15,6 @@ from e2e.mlflow_server import MlflowServer
 from e2e.traffic import NO_VERSION, Traffic
 from e2e.training import MODEL_NAME, TrainedVersion, sample_requests
 
-pytest_plugins = ("e2e.local_fixtures",)
-
 Servers = dict[str, LocalModelServer]
 
 

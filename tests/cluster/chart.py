@@ -29,7 +29,7 @@ def helm(*arguments: str) -> str:
 def render(*options: str, namespace: str = "modelrelease-system", name: str = "modelrelease") -> list[dict[str, Any]]:
     """The objects of the chart; `options` are those of `helm template`, such as `--set=replicas=2`."""
     text = helm("template", name, str(CHART), "--namespace", namespace, "--kube-version=1.36.3", *options)
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 def find(objects: list[dict[str, Any]], kind: str, name: str = "modelrelease") -> dict[str, Any]:
