@@ -13,8 +13,6 @@ STAMP := $(VENV)/.installed
 CODE := operator tests e2e bench conftest.py
 # `make check` has run these.
 FAST := tests/core tests/api tests/sim tests/docs
-# These take longest, and mostly wait: begun first, none of them is left alone at the end.
-LONG := $(wildcard tests/engine/test_sampler*.py) tests/cluster/test_release_approval.py tests/cluster/test_cli_commands.py
 # They mostly wait, so three clusters side by side take as long as the slowest.
 INSIDE := $(PY) -m e2e.cluster run -- $(abspath $(PY)) -m pytest -q -m inside
 PAGES := e2e/test_tutorial.py
@@ -33,7 +31,7 @@ test: check ## Run all tests, on a real API server and a real cluster (installs 
 	@$(PY) -m e2e.cluster binaries
 	@$(PY) -m e2e.cluster binaries argocd miniredis
 	@$(PY) -m e2e.images
-	@$(PY) -m pytest $(LONG) e2e tests -q -n 5 --dist loadfile --no-loadscope-reorder -m "not inside" $(addprefix --ignore=,$(FAST))
+	@$(PY) -m pytest tests e2e -q -n 5 --dist loadfile --no-loadscope-reorder -m "not inside" $(addprefix --ignore=,$(FAST))
 	@echo "on three clusters at the same time: the main job here; $(PAGES) and $(TROUBLE) are shown as they end"
 	@logs=$$(mktemp -d); failed=0; \
 	  $(INSIDE) $(PAGES) > $$logs/pages 2>&1 & pages=$$!; \

@@ -25,6 +25,8 @@ from e2e.cluster.launch import REPOSITORY, state_root
 from e2e.cluster.local import LocalCluster
 from e2e.cluster.pause import pack_image
 
+pytestmark = pytest.mark.long
+
 ECHO_MAIN = """package main
 
 import (

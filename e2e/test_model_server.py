@@ -21,6 +21,8 @@ from e2e.local_model_server import LocalModelServer, get_status
 from e2e.mlflow_server import MlflowServer
 from e2e.training import CANDIDATES, TrainedVersion, sample_requests, train_all
 
+pytestmark = pytest.mark.long
+
 Servers = dict[str, LocalModelServer]
 Trained = dict[str, TrainedVersion]
 

@@ -15,6 +15,8 @@ from e2e.mlflow_server import MlflowServer
 from e2e.traffic import NO_VERSION, Traffic
 from e2e.training import MODEL_NAME, TrainedVersion, sample_requests
 
+pytestmark = pytest.mark.long
+
 Servers = dict[str, LocalModelServer]
 
 

@@ -40,6 +40,13 @@ def kube(apiserver: ControlPlane) -> Callable[..., str]:
 
 # -- what the engine's tests need besides -----------------------------------------------------------------------------
 @pytest.fixture(scope="session")
+def mlflow_server() -> Iterator[MlflowServer]:
+    """A real MLflow server with an empty store, which releases alone read and write."""
+    with MlflowServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def kinds(apiserver: ControlPlane) -> None:
     """The project's CRDs and the Gateway API's, served."""
     gateway = binaries.ensure(("contour",)).folder("contour") / "crds" / "gateway-api.yaml"

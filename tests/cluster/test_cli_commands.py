@@ -15,6 +15,8 @@ from tests.cluster.plugin import Dialogue, Person, Said, kubeconfig_as
 from tests.cluster.stage import NAME, Stage
 from tests.cluster.test_admission import role
 
+pytestmark = pytest.mark.long
+
 USER = "ann@example.org"
 RELEASES = ("modelrelease.dev", ["modelreleases"])
 

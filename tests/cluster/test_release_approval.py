@@ -28,6 +28,8 @@ from tests.cluster.chart import of_kinds, render
 from tests.cluster.stage import NAME, Process, Stage
 from tests.cluster.test_admission_approval import approval, bites
 
+pytestmark = pytest.mark.long
+
 POLICY = "engine-modelrelease-approval"  # of the chart's release whose rights the operator has (conftest)
 POLICY_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 MINUTE = 61

@@ -29,6 +29,8 @@ from tests.clients.loopback import Answer, serve
 from tests.cluster.conftest import register
 from tests.cluster.stage import NAME, Stage, condition, small_spec
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 async def serving(stage: Stage) -> Stage:

@@ -25,6 +25,8 @@ from modelrelease.engine.sampler import Sampler
 from modelrelease.presets import Matcher, Selector
 from tests.clients.prometheus_server import Pod, Prometheus, pod, prometheus, undisturbed
 
+pytestmark = pytest.mark.long
+
 KEY: Key = ("team", "chat")
 REQUESTS, FAILED = Selector("requests_total"), Selector("requests_total", (Matcher("code", "=~", "5.."),))
 ERRORS = Measure("errors", (REQUESTS,), bad=((1, FAILED),))

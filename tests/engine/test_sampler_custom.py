@@ -11,6 +11,8 @@ from modelrelease.engine.queue import Key
 from tests.clients.prometheus_server import Pod, Prometheus, pod, undisturbed
 from tests.engine.sampling import BAD, ERRORS, GOOD, KEY, now, sampling, total, until, want
 
+pytestmark = pytest.mark.long
+
 OWN = Measure("own", custom=Queries('t_total{pod=~"$(pods)"}', "b_total{pod=~'$(pods)',rev!='$(revision)'}"))
 
 

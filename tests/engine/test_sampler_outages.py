@@ -25,6 +25,8 @@ from tests.clients.prometheus_server import Pod, Prometheus, prometheus, undistu
 from tests.clients.remote_write import Sample, write
 from tests.engine.sampling import BAD, ERRORS, GOOD, KEY, TICK_S, sampling, total, until, want
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("mode", "reason", "words"),

@@ -28,6 +28,8 @@ from tests.api.builders import spec, workload
 from tests.clients.prometheus_server import Pod, pod, prometheus
 from tests.presets.servers import Go, Server, Sglang, Triton, Vllm
 
+pytestmark = pytest.mark.long
+
 RUNTIMES: dict[str, type[Server]] = {"http": Go, "vllm": Vllm, "sglang": Sglang, "triton": Triton}
 RELEASES = 500
 QUERIES_A_TICK = 20
