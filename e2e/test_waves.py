@@ -1,11 +1,12 @@
 """A team that releases by moving an alias in MLflow, region by region: nobody edits a ModelRelease.
 
-Both releases follow one alias, and the later one waits for the earlier. No requests are sent, so nothing is compared:
-which version begins where and when is all that is shown here.
+Both releases follow one alias, and the later one waits for the earlier. No requests are sent, so there is nothing to
+compare, and a person promotes: which version begins where and when is all that is shown here.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from e2e.cluster.interface import wait_until
+from e2e.scenes import weight
 from e2e.stack import TEAM_NAMESPACE, Stack, digits
 from e2e.training import MODEL_NAME
 
@@ -39,8 +41,8 @@ def regions(stack: Stack, registry: MlflowClient) -> Iterator[None]:
 
 
 def region(stack: Stack, name: str, gates: list[dict[str, Any]]) -> dict[str, Any]:
-    """A release that follows the alias, one pod and no checks."""
-    made = digits(stack, 0, model={"name": MODEL_NAME, "alias": ALIAS}, checks=[])
+    """A release that follows the alias, with one pod."""
+    made = digits(stack, 0, model={"name": MODEL_NAME, "alias": ALIAS})
     made["metadata"]["name"] = name
     spec = made["spec"]
     del spec["registry"]
@@ -58,6 +60,11 @@ def serves(stack: Stack, name: str, version: int) -> Callable[[], bool]:
         return status.get("phase") == "Promoted" and status["stable"]["version"] == str(version)
 
     return told
+
+
+def gets_traffic(stack: Stack, name: str) -> bool:
+    """Whether the candidate of the release gets traffic."""
+    return weight(stack.status(name)) > 0
 
 
 def test_an_alias_that_moves_starts_one_region_within_a_minute_and_the_next_after_it(
@@ -81,6 +88,8 @@ def test_an_alias_that_moves_starts_one_region_within_a_minute_and_the_next_afte
         timeout_s=BEGINS_WITHIN_S,
     )
     for name in (EARLIER, LATER):
+        wait_until(f"{name} gives v{better} traffic", functools.partial(gets_traffic, stack, name), timeout_s=120)
+        stack.command("promote", stack.status(name)["candidate"]["revision"], "1", name)
         wait_until(f"{name} serves v{better}", serves(stack, name, better), timeout_s=120)
 
     earlier, later = (stack.status(name)["stable"]["promotedAt"] for name in (EARLIER, LATER))

@@ -24,6 +24,8 @@ from tests.api.builders import spec, workload
 from tests.clients.prometheus_server import Pod, Prometheus, pod, prometheus
 from tests.presets.servers import FastApi, Go, Server, Sglang, Triton, Vllm
 
+pytestmark = pytest.mark.long
+
 SERVERS: dict[str, tuple[str, type[Server]]] = {
     "fastapi": ("http", FastApi),
     "go": ("http", Go),
