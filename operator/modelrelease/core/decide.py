@@ -288,7 +288,8 @@ def _starting(draft: Draft, target: Target) -> None:
     draft.put_candidate(ready_since=since)
     warm = since + revision.preset.warm_up
     if draft.now < warm:
-        draft.rest(Phase.PROGRESSING, Reason.CANDIDATE_READY, f"v{candidate.version}: {need} pods ready, warming up")
+        words = f"v{candidate.version}: {need} pod{'s' if need > 1 else ''} ready, warming up"
+        draft.rest(Phase.PROGRESSING, Reason.CANDIDATE_READY, words)
         draft.wake(warm)
     elif (pause := unreached(draft)) is not None:
         draft.rest(pause.phase, pause.reason, pause.message)
