@@ -6,9 +6,7 @@ pytest_plugins = ("e2e.local_fixtures",)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "long: takes a minute or more, mostly waiting, so it is begun first"
-    )
+    config.addinivalue_line("markers", "long: takes a minute or more, mostly waiting, so it is begun first")
 
 
 @pytest.hookimpl(trylast=True)
