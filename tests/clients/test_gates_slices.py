@@ -128,3 +128,14 @@ def test_what_is_read_by_its_source_has_the_same_figures(registry: Registry) -> 
         assert isinstance(served[0], ModelVersion)
         assert (served[0].metrics, served[0].metrics_from) == (whole.metrics, whole.metrics_from)
         assert len(sent) == requests, sent
+
+
+def test_a_source_of_another_model_tells_nothing_of_it(registry: Registry, mlflow_server: MlflowServer) -> None:
+    """Whoever can write a revision of a release must not read by it what the allow-list refuses."""
+    other = Registry(mlflow_server)
+    source = other.source(other.evaluated(figures({"day": (0.5, 10)})))
+    version = registry.evaluated(figures({"day": (0.93, 2000)}))
+    seen = registry.read_served(version, source)
+    assert isinstance(seen, ModelVersion)
+    assert seen.source == registry.source(version)
+    assert {item.value for item in seen.metrics} == {0.93, 2000}

@@ -11,6 +11,7 @@ the thread that makes it: the import takes seconds.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -40,6 +41,7 @@ _PAGE, _PAGES = 1000, 5  # of models; MLflow refuses larger pages
 _FILTER_MAX = 6000  # characters of a filter in a URL: servers and proxies take 8 KiB
 
 _SOURCE = re.compile(r"(?P<scheme>[a-z][a-z0-9+-]*):(?P<rest>/[A-Za-z0-9._~:/@%+=,-]{1,2000})")
+_REGISTERED = "mlflow.modelVersions"
 _LOGGED_MODEL = re.compile(r"models:/(m-[A-Za-z0-9]+)(?:/.*)?")
 
 
@@ -81,13 +83,14 @@ class RegistryClient:
         """One version with its metrics, its tags and these parts: 2 GETs and those of the parts, 2 if it is missing.
 
         A source outside the allow-list is Unavailable(SOURCE_REFUSED). A version's tags stand above those of its run.
-        source: what it is served from, where its metrics are all that is wanted: a LoggedModel that has some is 1 GET.
+        source: what it is served from, where its metrics are all that is wanted: 1 GET of a LoggedModel that has some
+        and says itself that it is this version. A source alone proves nothing: it could be of a model not allowed.
         """
         try:
             if source and not parts and (logged_as := _logged_model(source)) is not None:
                 served = registry_reading.Served(model, version, source)
                 told = registry_reading.describe(self._source, served, logged_as, parts, self._now)
-                if told.metrics:
+                if told.metrics and _registered_as(told.model_tags.get(_REGISTERED, ""), model, version):
                     return told
             found = self._models.get_model_version(model, version)
             if (found.name, found.version) != (model, version):
@@ -322,6 +325,14 @@ def _logged_model(source: str) -> str | None:
     """Id of the LoggedModel that a source names; open-source servers leave a version's `model_id` empty."""
     match = _LOGGED_MODEL.fullmatch(source)
     return match[1] if match else None
+
+
+def _registered_as(tag: str, model: str, version: str) -> bool:
+    """Whether a LoggedModel was registered as this version, by the tag that the server writes then."""
+    try:
+        return any((item["name"], str(item["version"])) == (model, version) for item in json.loads(tag))
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _code(error: Exception) -> str:
