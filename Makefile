@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# The clusters' programs collect garbage less often: a fifth less CPU for twice the memory.
+export GOGC ?= 400
 
 .PHONY: help demo playground test check format crds docs lock bench images binaries clean install-manifest docs-metrics
 
@@ -89,9 +91,9 @@ lock: $(STAMP) ## Pin the dependencies again, with hashes
 $(STAMP): requirements-dev.lock pyproject.toml
 	@echo "installing the Python environment (about two minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(PY) -m compileall -q $(VENV)/lib || true # the machine may forbid bytecode: each start would compile thousands of files
+	@$(PY) -m pip install -q --no-compile --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(PY) -m pip install -q --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PY) -m compileall -q -j 0 $(VENV)/lib || true # on all cores; where pip writes none, each start would compile thousands of files
 	@touch $(STAMP)
 
 clean: ## Remove the environment and caches of this checkout (programs and images under ~/.cache/modelrelease stay)
