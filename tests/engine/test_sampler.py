@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,16 +21,13 @@ from modelrelease.core.observation import Poll, Unavailable
 from modelrelease.core.wants import Measure, SampleWant
 from modelrelease.engine.queue import Key
 from modelrelease.engine.sampler import Sampler
-from modelrelease.presets import Matcher, Selector
+from modelrelease.presets import Selector
 from tests.clients.prometheus_server import Pod, Prometheus, pod, prometheus, undisturbed
+from tests.engine.sampling import BAD, ERRORS, GOOD, KEY, now, until
 
 pytestmark = pytest.mark.long
 
-KEY: Key = ("team", "chat")
-REQUESTS, FAILED = Selector("requests_total"), Selector("requests_total", (Matcher("code", "=~", "5.."),))
-ERRORS = Measure("errors", (REQUESTS,), bad=((1, FAILED),))
 SLOW = Measure("slow", (Selector("seconds"),), slower_than_s=(0.5,))
-GOOD, BAD = 'requests_total{code="200"}', 'requests_total{code="500"}'
 TICK_S, SCRAPE_S, LAG_S = 1.0, 0.5, 1.5
 
 
@@ -41,20 +37,8 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelrelease.engine.sampler.CATCH_UP_PAUSE_S", 0)
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 def want(since: datetime, *arms: str, measures: tuple[Measure, ...] = (ERRORS,), key: Key = KEY) -> SampleWant:
     return SampleWant(*key, dict.fromkeys(arms, measures), since)
-
-
-async def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something that is about to happen."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from modelrelease.engine.sampler import Sampler
 from modelrelease.presets import Matcher, Selector
 from tests.api.builders import spec, workload
 from tests.clients.prometheus_server import Pod, pod, prometheus
+from tests.engine.sampling import until
 from tests.presets.servers import Go, Server, Sglang, Triton, Vllm
 
 pytestmark = pytest.mark.long
@@ -60,14 +60,6 @@ async def sampling(client: PrometheusClient, *, tick_s: float, lag_s: float) -> 
     finally:
         task.cancel()
         await sampler.close()
-
-
-async def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something that is about to happen."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.05)
 
 
 def rendered(kind: type[Server], bad: int) -> str:

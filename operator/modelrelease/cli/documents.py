@@ -7,7 +7,7 @@ Nothing is asked of a cluster here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -164,3 +164,20 @@ def _model(model: type[_Model], data: Any, where: str) -> _Model:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         said = problem["msg"].removeprefix("Value error, ")
         raise click.ClickException(f"{where}{path}: {said}{more}") from error
+
+
+def line_of(node: yaml.Node | None, path: Sequence[str | int]) -> int:
+    """The line of a field, from 0: of its nearest parent that stands there, if it does not."""
+    line = node.start_mark.line if node is not None else 0
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == part]
+            if not pairs:
+                break
+            line, node = pairs[0][0].start_mark.line, pairs[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return line

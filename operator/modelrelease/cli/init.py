@@ -6,14 +6,13 @@ nothing in the cluster. Needs: get deployments, list services, list httproutes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 import yaml
 
-from modelrelease.core.adopt import Adoption, Asked, NotAdoptable, Path, adopt
+from modelrelease.core.adopt import Adoption, Asked, NotAdoptable, adopt
 
 from .cluster import Cluster, ClusterError, Object, in_cluster
+from .documents import line_of
 
 _APPS, _CORE, _GATEWAY = "/apis/apps/v1", "/api/v1", "/apis/gateway.networking.k8s.io/v1"
 _WIDTH = 118
@@ -74,7 +73,7 @@ def text(made: Adoption) -> str:
     node = yaml.compose(body, Loader=yaml.SafeLoader)
     comments: dict[int, list[str]] = {}
     for path, words in made.remarks:
-        comments.setdefault(_line(node, path), []).append(words)
+        comments.setdefault(line_of(node, path), []).append(words)
     out = ["# Written by kubectl modelrelease init. Look at every comment, then:", "#"]
     out += [f"#   {number}. {step}" for number, step in enumerate(made.steps, 1)]
     for number, line in enumerate(lines):
@@ -82,18 +81,3 @@ def text(made: Adoption) -> str:
         out += [f"{indent}# {words}" for words in comments.get(number, ())]
         out.append(line)
     return "\n".join(out) + "\n"
-
-
-def _line(node: Any, path: Path) -> int:
-    """The line of a field, from 0: of its nearest parent, if it does not stand there."""
-    line = 0
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            pairs = [(key, value) for key, value in node.value if key.value == part]
-            if not pairs:
-                break
-            line, node = pairs[0][0].start_mark.line, pairs[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line
-    return line

@@ -23,6 +23,7 @@ from modelrelease.core import lint
 from modelrelease.core.lint import Finding, Level
 
 from .amounts import NAMED_SHARE, NAMED_TIMES, RATE
+from .documents import line_of
 from .screen import bad, doubtful, fold, table
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -46,19 +47,7 @@ class Source:
 
     def line(self, path: Sequence[str | int]) -> int:
         """The line of a field, from 1: of its nearest parent that stands there, if it does not."""
-        node, line = self.node, self.node.start_mark.line if self.node is not None else 0
-        for part in path:
-            if isinstance(node, yaml.MappingNode):
-                pairs = [(key, value) for key, value in node.value if key.value == part]
-                if not pairs:
-                    break
-                line, node = pairs[0][0].start_mark.line, pairs[0][1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-                node = node.value[part]
-                line = node.start_mark.line
-            else:
-                break
-        return line + 1
+        return line_of(self.node, path) + 1
 
 
 @dataclass(frozen=True, slots=True)
